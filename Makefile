@@ -1,0 +1,193 @@
+# waxseal. `make` builds, `make demo` shows the main job, `make test` runs everything; `make help` lists the rest.
+# Objects go to build/ (build/sanitize/ with SANITIZER=...). V=1 shows the commands.
+
+B         := build$(if $(SANITIZER),/sanitize)
+CC        := gcc
+CLANG     := clang
+PYTHON    := /usr/bin/python3
+PREFIX    := /usr
+SYSCONF   := /etc
+Q         := $(if $(V),,@)
+say        = $(if $(V),,@printf '  %-8s %s\n' '$(1)' '$(2)')
+
+# ---- flags ----
+STD       := -std=gnu11
+WARN      := -Wall -Wextra -Wshadow -Wvla -Wswitch-enum -Werror
+HARDEN    := -fstack-protector-strong -fPIE $(if $(SANITIZER),,-D_FORTIFY_SOURCE=2)
+OPT       := -O2 -g -march=x86-64-v2
+SAN       := $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+CFLAGS    := $(STD) $(WARN) $(HARDEN) $(OPT) $(SAN) -D_GNU_SOURCE -MMD -MP
+LDFLAGS   := -pie -Wl,-z,relro,-z,now $(SAN)
+DPDK_CFLAGS = $(shell pkg-config --cflags libdpdk | sed 's/-march=[^ ]*//; s/-I/-isystem /g')
+DPDK_LIBS   = $(shell pkg-config --libs libdpdk)
+
+# ---- modules: a folder is a stage, and one archive ----
+STAGES    := packet smtp tcp tls policy stats flow takeover port
+CONTROLS  := policy agent cli
+stage_lib  = $(patsubst %,$(B)/lib/%.a,$(1))
+objects    = $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(2),$(wildcard $(1)/*.c)))
+
+# What a test of a folder links beside the folder itself ("control" is control/policy).
+NEEDS_packet   := packet
+NEEDS_smtp     := smtp
+NEEDS_tcp      := tcp
+NEEDS_tls      := tls
+NEEDS_policy   := policy
+NEEDS_stats    := stats policy
+NEEDS_flow     := flow packet stats policy
+NEEDS_takeover := takeover smtp tcp tls policy packet stats
+NEEDS_control  := control_policy policy
+NEEDS_agent    := control_agent control_policy policy
+NEEDS_cli      := control_cli control_policy policy
+NEEDS_worker   := worker takeover flow smtp tcp tls policy packet stats
+# Libraries outside waxseal, by what asks for them.
+LIBS_tls       := -lssl -lcrypto
+LIBS_takeover  := -lssl -lcrypto -lxxhash -lbsd
+LIBS_policy    := -lxxhash
+LIBS_stats     = -lxxhash $(DPDK_LIBS)
+LIBS_flow      = -lxxhash $(DPDK_LIBS)
+LIBS_worker    = -lssl -lcrypto -lxxhash -lbsd $(DPDK_LIBS)
+LIBS_control   := -lxxhash
+LIBS_agent     := -lxxhash -lhiredis -lev -ljansson -lmicrohttpd -linih
+LIBS_cli       := -lxxhash -lhiredis -ljansson -linih
+
+.PHONY: all help clean setup
+all: $(B)/waxseald $(B)/waxseal-agent $(B)/waxseal $(B)/bpf/classify.xdp.o $(B)/bpf/classify.dpdk.o
+
+help:
+	@echo 'make              build/waxseald, build/waxseal-agent, build/waxseal'
+	@echo 'make demo         the main job, visibly, in network namespaces      (root)'
+	@echo 'make test         everything that CI runs                           (root)'
+	@echo 'make unit|golden|sim|bpf-test|e2e|e2e-sanitize|lint|format|fuzz     parts of it'
+	@echo 'make lab          a standing lab to play in; make lab-down ends it  (root)'
+	@echo 'make install DESTDIR=...'
+
+# ---- compile ----
+$(B)/obj/dataplane/flow/%.o $(B)/obj/dataplane/port/%.o $(B)/obj/dataplane/stats/%.o: EXTRA = $(DPDK_CFLAGS)
+$(B)/obj/dataplane/worker.o $(B)/obj/dataplane/fastpath.o $(B)/obj/dataplane/main.o $(B)/obj/dataplane/policy_swap.o $(B)/obj/dataplane/worker_%.o $(B)/obj/dataplane/config.o $(B)/obj/dataplane/control.o: EXTRA = $(DPDK_CFLAGS)
+
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS) $(EXTRA) -c $< -o $@
+
+define stage_rule
+$(B)/lib/$(1).a: $(call objects,dataplane/$(1))
+endef
+$(foreach s,$(STAGES),$(eval $(call stage_rule,$(s))))
+$(B)/lib/worker.a: $(call objects,dataplane,dataplane/main.c)
+$(B)/lib/control_policy.a: $(call objects,control/policy)
+$(B)/lib/control_agent.a: $(call objects,control/agent,control/agent/main.c)
+$(B)/lib/control_cli.a: $(call objects,control/cli,control/cli/main.c)
+$(B)/lib/%.a:
+	@mkdir -p $(@D)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(B)/waxseald: $(B)/obj/dataplane/main.o $(B)/lib/worker.a $(call stage_lib,$(STAGES))
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(DPDK_LIBS) -lbpf -lssl -lcrypto -lxxhash -lbsd -linih -lpthread
+$(B)/waxseal-agent: $(B)/obj/control/agent/main.o $(B)/lib/control_agent.a $(B)/lib/control_policy.a $(B)/lib/policy.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_agent)
+$(B)/waxseal: $(B)/obj/control/cli/main.o $(B)/lib/control_cli.a $(B)/lib/control_policy.a $(B)/lib/policy.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_cli)
+
+BPF_INCLUDES := -I/usr/include/$(shell uname -m)-linux-gnu
+$(B)/bpf/classify.xdp.o: bpf/classify.xdp.c $(wildcard bpf/*.h)
+	@mkdir -p $(@D)
+	$(call say,BPF,$@)
+	$(Q)$(CLANG) -O2 -g -Wall -Wextra -Werror -target bpf $(BPF_INCLUDES) -c $< -o $@
+$(B)/bpf/classify.dpdk.o: bpf/classify.dpdk.c $(wildcard bpf/*.h)
+	@mkdir -p $(@D)
+	$(call say,BPF,$@)
+	$(Q)$(CLANG) -O2 -Wall -Wextra -Werror -target bpf -mcpu=v2 $(BPF_INCLUDES) -c $< -o $@
+
+# ---- unit tests: tests/unit/<folder>_<source>.c; no root, no NIC, no hugepages ----
+UNITS     := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
+folder     = $(firstword $(subst _, ,$(1)))
+define unit_rule
+$(B)/unit/$(1): tests/unit/$(1).c $(call stage_lib,$(NEEDS_$(call folder,$(1))))
+	@mkdir -p $$(@D)
+	$$(call say,TEST,$(1))
+	$$(Q)$$(CC) $$(CFLAGS) $(if $(filter flow worker stats port,$(call folder,$(1))),$$(DPDK_CFLAGS)) -Idataplane -Icontrol -I. $$(LDFLAGS) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka $$(LIBS_$(call folder,$(1)))
+endef
+$(foreach u,$(UNITS),$(eval $(call unit_rule,$(u))))
+.PHONY: unit
+unit: $(patsubst %,$(B)/unit/%,$(UNITS))
+	@set -e; for t in $^; do echo "== $$t"; $$t; done
+
+# ---- seeded simulation: tests/sim/<folder>_<what>.c, run with SEED=n N=n ----
+SIMS      := $(patsubst tests/sim/%.c,%,$(wildcard tests/sim/*_sim.c))
+define sim_rule
+$(B)/sim/$(1): tests/sim/$(1).c $(wildcard tests/sim/*.h) $(call stage_lib,$(NEEDS_$(call folder,$(1))))
+	@mkdir -p $$(@D)
+	$$(call say,SIM,$(1))
+	$$(Q)$$(CC) $$(CFLAGS) -Idataplane $$(LDFLAGS) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $$(LIBS_$(call folder,$(1)))
+endef
+$(foreach s,$(SIMS),$(eval $(call sim_rule,$(s))))
+.PHONY: sim
+sim: $(patsubst %,$(B)/sim/%,$(SIMS))
+	@set -e; for t in $^; do echo "== $$t"; $$t $(if $(SEED),--seed $(SEED)) $(if $(N),--runs $(N)); done
+
+# ---- fuzzing: tests/fuzz/<folder>_<what>.c over its folder's sources; corpus in tests/fuzz/corpus/<name>/ ----
+FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
+TIME      := 60
+sources    = $(foreach n,$(NEEDS_$(call folder,$(1))),$(wildcard $(if $(filter control_%,$(n)),control/$(patsubst control_%,%,$(n)),dataplane/$(n))/*.c))
+define fuzz_rule
+$(B)/fuzz/$(1): tests/fuzz/$(1).c $(call sources,$(1))
+	@mkdir -p $$(@D)
+	$$(call say,FUZZ,$(1))
+	$$(Q)$$(CLANG) $$(STD) -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Idataplane -Icontrol -I. -o $$@ $$^ $$(LIBS_$(call folder,$(1)))
+endef
+$(foreach f,$(FUZZERS),$(eval $(call fuzz_rule,$(f))))
+.PHONY: fuzz
+fuzz: $(patsubst %,$(B)/fuzz/%,$(FUZZERS))
+	@set -e; for f in $(FUZZERS); do echo "== fuzz $$f"; mkdir -p $(B)/fuzz/out/$$f tests/fuzz/corpus/$$f; \
+	  $(B)/fuzz/$$f -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -artifact_prefix=$(B)/fuzz/ $(B)/fuzz/out/$$f tests/fuzz/corpus/$$f; done
+
+# ---- the rest of the tests ----
+.PHONY: golden bpf-test e2e e2e-sanitize lint test demo lab lab-down ci
+golden: all
+	@$(PYTHON) -m pytest -q tests/golden
+bpf-test: all setup
+	@$(PYTHON) -m pytest -q tests/bpf
+e2e: all setup
+	@$(PYTHON) -m pytest -q tests/e2e
+e2e-sanitize: setup
+	@$(MAKE) SANITIZER=address,undefined all
+	@WAXSEAL_BUILD=build/sanitize $(PYTHON) -m pytest -q tests/e2e -m sanitize
+lint:
+	@deploy/lint
+setup:
+	@deploy/setup
+demo: setup
+	@$(MAKE) all
+	@tests/lab/demo
+test: setup
+	@tests/run
+lab: setup
+	@$(MAKE) all
+	@tests/lab/lab up
+lab-down:
+	@tests/lab/lab down
+
+.PHONY: format
+format:
+	$(Q)clang-format -i $$(git ls-files '*.c' '*.h')
+
+.PHONY: install
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/waxseal $(DESTDIR)$(SYSCONF)/waxseal $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)/var/lib/waxseal
+	install -m 755 $(B)/waxseald $(B)/waxseal-agent $(DESTDIR)$(PREFIX)/sbin/
+	install -m 755 $(B)/waxseal $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(B)/bpf/classify.xdp.o $(B)/bpf/classify.dpdk.o $(DESTDIR)$(PREFIX)/lib/waxseal/
+	install -m 644 deploy/waxseal.conf $(DESTDIR)$(SYSCONF)/waxseal/waxseal.conf.sample
+	install -m 644 deploy/*.service $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -m 644 control/cli/waxseal.bash-completion $(DESTDIR)$(PREFIX)/share/bash-completion/completions/waxseal
+
+clean:
+	rm -rf build
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

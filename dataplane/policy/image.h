@@ -1,0 +1,116 @@
+/*
+ * image.h - contract between control and the dataplane: the layout of the policy image.
+ *
+ * One immutable file. control/policy writes it to a temporary name, fsyncs and renames; waxseald maps
+ * it read-only, checks it whole (policy_image_open) and swaps a pointer. Native byte order and
+ * alignment: the image never leaves the machine. All offsets count from the start of the file; every
+ * section starts on 8 bytes. The reader trusts nothing: a wrong size, offset, index, string or
+ * checksum refuses the whole image, and the last good one stays.
+ *
+ * Strings are NUL-terminated, in one section, named by their offset within it; offset 0 is "".
+ * Domain names are lower case, without a final dot, internationalised ones as A-labels (RFC 5890).
+ */
+#ifndef WAXSEAL_IMAGE_H
+#define WAXSEAL_IMAGE_H
+
+#include <stdint.h>
+
+#define IMAGE_MAGIC "WAXSEAL1"
+#define IMAGE_VERSION 1u
+#define IMAGE_RULES_MAX (1u << 20)
+#define IMAGE_DESTINATIONS_MAX (1u << 16)
+#define IMAGE_PREFIXES_MAX (1u << 21)
+#define IMAGE_MATCHES_MAX 64 /* patterns in one rule's match */
+#define IMAGE_DOMAIN_MAX 255 /* RFC 1035, section 2.3.4 */
+#define IMAGE_NONE UINT32_MAX
+
+struct image_section {
+	uint64_t offset;
+	uint32_t count;  /* elements; bytes for the string section */
+	uint32_t stride; /* bytes of one element, as the writer knew it */
+};
+
+struct image_header {
+	char magic[8];
+	uint32_t version;
+	uint32_t header_bytes;
+	uint64_t total_bytes;
+	uint64_t checksum;    /* XXH3_64bits of the file with this field as zero */
+	uint64_t generation;  /* waxseal:generation in Redis, or the compile time for a text file */
+	uint64_t compiled_at; /* seconds, Unix time */
+	uint32_t default_rule; /* rule of "*" */
+	uint32_t inbound_rule; /* sessions whose client is outside */
+	uint32_t enforced_domain_rules; /* domain rules with mode enforce and a level above may: if zero,
+	                                   a session whose destination asks for nothing need not be watched */
+	uint32_t reserved;
+	struct image_section strings;      /* char */
+	struct image_section rules;        /* struct image_rule */
+	struct image_section matches;      /* uint32_t: string offsets; a rule owns a run of them */
+	struct image_section domains;      /* struct image_domain: hash table, open addressing */
+	struct image_section destinations; /* struct image_destination; [0] is "*" */
+	struct image_section prefix4;      /* struct image_prefix4, ascending by (addr, len) */
+	struct image_section prefix6;      /* struct image_prefix6, ascending by (addr, len) */
+};
+
+struct image_rule {
+	uint32_t name;   /* string: the key it stands under: "example.org", ".example.org", "*", "google" */
+	uint8_t kind;    /* enum policy_kind */
+	uint8_t level;   /* enum policy_level */
+	uint8_t mode;    /* enum policy_mode */
+	uint8_t on_fail; /* enum policy_on_fail */
+	uint8_t e2e;     /* enum policy_e2e */
+	uint8_t unknown; /* enum policy_unknown */
+	uint8_t nonsmtp; /* enum policy_pass */
+	uint8_t overload;/* enum policy_pass; reset means: refuse with 421 */
+	uint8_t percent; /* 0..100 */
+	uint8_t reserved0;
+	uint16_t protocol_min; /* TLS wire version: 0x0301 .. 0x0304; 0: any */
+	uint32_t match_first;  /* index into matches */
+	uint32_t match_count;
+	uint32_t servername;   /* string; "" : default */
+	uint32_t ciphers;      /* string, OpenSSL's form; "" : default */
+	uint32_t exclude;      /* string */
+	uint32_t owner;        /* string */
+	uint32_t reason;       /* string */
+	uint32_t reserved1;
+	uint64_t expires;      /* seconds, Unix time; 0: never */
+};
+
+/* Slot of the domain table: slots is a power of two, at most half full; a name sits in the first free
+ * slot from XXH3_64bits(name) & (slots - 1) on. ".example.org" is stored with its dot. */
+struct image_domain {
+	uint32_t name; /* string offset; IMAGE_NONE: free slot */
+	uint32_t rule;
+};
+
+struct image_destination {
+	uint32_t name; /* string: provider's name; "*" for [0] */
+	uint32_t rule;
+	uint32_t pool;       /* string: name of a worker pool; "" : default */
+	uint32_t servername; /* string: its MX name where known; "" */
+};
+
+/* `parent` is the index of the nearest enclosing prefix, or IMAGE_NONE: the longest match of an
+ * address is the last entry not above it, or an ancestor of that entry. */
+struct image_prefix4 {
+	uint32_t addr; /* host byte order, bits past len are zero */
+	uint32_t parent;
+	uint32_t destination;
+	uint8_t len;
+	uint8_t reserved[3];
+};
+
+struct image_prefix6 {
+	uint8_t addr[16]; /* network byte order */
+	uint32_t parent;
+	uint32_t destination;
+	uint8_t len;
+	uint8_t reserved[7];
+};
+
+_Static_assert(sizeof(struct image_section) == 16, "image layout");
+_Static_assert(sizeof(struct image_header) == 64 + 7 * 16, "image layout");
+_Static_assert(sizeof(struct image_rule) == 56, "image layout");
+_Static_assert(sizeof(struct image_prefix4) == 16 && sizeof(struct image_prefix6) == 32, "image layout");
+
+#endif

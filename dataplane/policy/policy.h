@@ -1,0 +1,136 @@
+/*
+ * policy.h - rules, facts, and the one function that decides.
+ *
+ * Enters: a mapped policy image (image.h), and facts about a session. Leaves: which rule holds for an
+ * address or a recipient's domain, what is to be done, and the SMTP reply that says so. Pure: no
+ * clock, no socket, no DPDK. Rules and strings point into the image and live as long as it does.
+ */
+#ifndef WAXSEAL_POLICY_H
+#define WAXSEAL_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "image.h"
+
+/* ---- vocabulary; the names are those of shared Postfix practice, smtp_tls_policy_maps ---- */
+
+enum policy_kind { POLICY_DOMAIN, POLICY_PARENT, POLICY_DEFAULT, POLICY_PROVIDER, POLICY_CLIENT, POLICY_INBOUND };
+enum policy_level {
+	LEVEL_NONE, LEVEL_MAY, LEVEL_ENCRYPT, LEVEL_DANE, LEVEL_DANE_ONLY,
+	LEVEL_FINGERPRINT, LEVEL_VERIFY, LEVEL_SECURE, LEVEL_BLOCK,
+	POLICY_LEVELS
+};
+enum policy_mode { MODE_ENFORCE, MODE_OBSERVE };
+enum policy_on_fail { ON_FAIL_DEFER, ON_FAIL_REJECT };
+enum policy_e2e { E2E_TRUST, E2E_PROBE };
+enum policy_unknown { UNKNOWN_TLS, UNKNOWN_PASS, UNKNOWN_RESET };
+enum policy_pass { PASS_PASS, PASS_RESET };
+
+const char *policy_level_name(enum policy_level level); /* "dane-only" */
+int policy_level_parse(const char *text, enum policy_level *out); /* 0 / -EINVAL */
+
+/* ---- facts: what was seen ---- */
+
+enum policy_tls {
+	FACT_TLS_NONE,      /* not tried, or not possible */
+	FACT_TLS_REFUSED,   /* the server answered STARTTLS with something else than 220 */
+	FACT_TLS_FAILED,    /* 220, then no TLS */
+	FACT_TLS_UP,        /* handshake complete */
+};
+
+/* First thing found wrong with the chain; CHAIN_UNSEEN for end-to-end sessions, where it is hidden. */
+enum policy_chain { CHAIN_UNSEEN, CHAIN_TRUSTED, CHAIN_UNTRUSTED, CHAIN_SELF_SIGNED, CHAIN_EXPIRED, CHAIN_NOT_YET_VALID, CHAIN_INVALID };
+
+struct policy_facts {
+	bool end_to_end;   /* the client encrypted by itself */
+	bool offered;      /* STARTTLS stood in the server's EHLO reply */
+	bool dialogue_end; /* no later command can bring TLS: decide now, do not wait for an upgrade */
+	enum policy_tls tls;
+	uint16_t version;  /* wire version, 0 if none */
+	enum policy_chain chain;
+	bool name_matched; /* one of the rule's match patterns is in the certificate */
+};
+
+/* ---- decisions ---- */
+
+enum policy_action { POLICY_ALLOW, POLICY_DEFER, POLICY_REJECT, POLICY_ACTIONS };
+
+/* Why. The failing ones map to the result types of RFC 8460, section 4.3 (policy_result_type). */
+enum policy_reason {
+	REASON_SEALED,         /* allowed: end-to-end TLS */
+	REASON_UPGRADED,       /* allowed: TLS by waxseal */
+	REASON_CLEAR_ALLOWED,  /* allowed in clear: level none or may */
+	REASON_NOT_OFFERED,    /* no STARTTLS in the EHLO reply */
+	REASON_STARTTLS_REFUSED, /* offered, then 454 */
+	REASON_HANDSHAKE,      /* TLS failed after 220 */
+	REASON_VERSION,        /* below the rule's protocols */
+	REASON_UNTRUSTED, REASON_EXPIRED, REASON_CHAIN_INVALID,
+	REASON_NAME_MISMATCH,
+	REASON_UNSUPPORTED,    /* a level whose proof cannot be had (yet): refused, never waved through */
+	REASON_BLOCKED,
+	REASON_CLEAR_SESSION,  /* recipient's rule wants TLS, and this session has gone on in clear */
+	POLICY_REASONS
+};
+
+struct policy_decision {
+	enum policy_action action; /* what the rule says, whatever the mode */
+	enum policy_reason reason;
+	bool observed; /* mode observe (or outside percent): count `action`, carry out POLICY_ALLOW */
+};
+
+/* Decides everything. `flow_hash` places the flow for `percent`. Level none allows whatever the facts;
+ * may allows all but nothing after a 220; encrypt needs FACT_TLS_UP at protocol_min; verify and
+ * secure need, of an upgraded session, a trusted chain and a matched name; block refuses. */
+struct policy_decision policy_decide(const struct image_rule *rule, const struct policy_facts *facts, uint32_t flow_hash);
+
+/* Should a plaintext session under this rule be upgraded where the server offers it? */
+bool policy_wants_tls(const struct image_rule *rule, uint32_t flow_hash);
+
+/* The effective action: ALLOW when only observed. */
+static inline enum policy_action policy_effect(struct policy_decision d) { return d.observed ? POLICY_ALLOW : d.action; }
+
+const char *policy_reason_name(enum policy_reason reason);  /* "not-offered", for counters and events */
+const char *policy_result_type(enum policy_reason reason);  /* "starttls-not-supported"; NULL if no failure */
+
+#define POLICY_REPLY_MAX 480 /* within RFC 5321's 512 octets of a reply line */
+
+/* Writes "451 4.7.4 TLS required by policy encrypt for example.org, not offered by mx1.example.org\r\n"
+ * as policy.md lists them. `whom` is the recipient's domain, or the rule's name; `server` a host name or
+ * address. Unprintable bytes of either are replaced. Returns its length; never truncates mid-CRLF. */
+size_t policy_reply(const struct policy_decision *decision, const struct image_rule *rule, const char *whom,
+                    const char *server, char out[POLICY_REPLY_MAX]);
+
+/* ---- the image ---- */
+
+struct policy_image; /* opaque: mapping, size, section pointers */
+
+/* Maps and checks a whole image. NULL with `error` (what, where, what would be right) on anything odd.
+ * The caller owns it; policy_image_close unmaps. */
+struct policy_image *policy_image_open(const char *path, char *error, size_t error_len);
+/* The same over bytes in memory (copied): for tests, fuzzing, and the compiler's own check. */
+struct policy_image *policy_image_parse(const void *bytes, size_t len, char *error, size_t error_len);
+/* The built-in image of a fresh appliance: "*" = may, observe. Never fails but for memory. */
+struct policy_image *policy_image_default(void);
+void policy_image_close(struct policy_image *image);
+
+const struct image_header *policy_image_header(const struct policy_image *image);
+const char *policy_string(const struct policy_image *image, uint32_t offset);
+const struct image_rule *policy_rule(const struct policy_image *image, uint32_t index);
+const struct image_destination *policy_destination(const struct policy_image *image, uint32_t index);
+
+/* Destination of a server's address (network byte order; IPv4 as v4-mapped ::ffff:a.b.c.d). 0 is "*". */
+uint32_t policy_destination_of(const struct policy_image *image, const uint8_t addr[16]);
+
+/* Rule of a recipient's domain: exact, then .parent nearest first; NULL if none (then the
+ * destination's rule holds, and below it "*"). Any case; a final dot is ignored. */
+const struct image_rule *policy_domain_rule(const struct policy_image *image, const char *domain);
+
+/* Does certificate name `name` (or pattern "*.example.org") meet one of the rule's match patterns?
+ * RFC 6125, section 6.4: a wildcard stands for exactly the left-most label. "nexthop" and "dot-nexthop"
+ * mean `nexthop` (may be NULL), "hostname" means `hostname` (may be NULL). */
+bool policy_name_matches(const struct policy_image *image, const struct image_rule *rule, const char *name,
+                         const char *nexthop, const char *hostname);
+
+#endif

@@ -1,0 +1,140 @@
+/*
+ * stats.h - counters, events, telemetry.
+ *
+ * Counters belong to one worker, are written by it alone, only grow, and are summed on read. A
+ * destination's counters are kept by name (a provider, a domain rule, "*"), so that they outlive a
+ * policy image. Each session ends in one event, put on a ring by the worker and written as one JSON
+ * line by the main thread. Nothing here holds message content.
+ */
+#ifndef WAXSEAL_STATS_H
+#define WAXSEAL_STATS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../policy/policy.h"
+
+#define STATS_DESTINATIONS_MAX 4096 /* names; past it "(other)" */
+#define STATS_NAME_MAX 256
+#define STATS_VERSIONS 5            /* TLS 1.0 1.1 1.2 1.3, other */
+
+/* name, help */
+#define STATS_COUNTERS(X) \
+	X(rx_packets, "SMTP packets that entered user space") \
+	X(rx_bytes, "... their bytes") \
+	X(tx_packets, "packets sent by the worker: forwarded or its own") \
+	X(tx_bytes, "... their bytes") \
+	X(forward_packets, "packets passed that are not SMTP (ports owned by DPDK; the kernel's are not seen)") \
+	X(flows_opened, "connections whose SYN was seen") \
+	X(flows_joined, "connections joined in the middle") \
+	X(flows_closed, "flows removed") \
+	X(flows_refused, "SYNs without a place in the table") \
+	X(flows_aged, "flows removed for being idle") \
+	X(held_segments, "segments held for order or approval") \
+	X(rewritten_segments, "retransmissions sent on as their first copy") \
+	X(split_segments, "segments split at a decision point") \
+	X(syn_cleaned, "SYNs whose data, Fast Open or MPTCP was taken out") \
+	X(takeovers, "sessions adopted") \
+	X(takeover_no_memory, "sessions that could not be adopted for lack of room") \
+	X(takeover_impossible, "sessions that could not be adopted: MD5, AO, or joined in the middle") \
+	X(tls_handshakes, "TLS handshakes completed towards servers") \
+	X(tls_resumed, "... of them resumed") \
+	X(tls_failed, "TLS handshakes towards servers that failed") \
+	X(tls_memory_hits, "sessions let through in clear because TLS failed there before (level may)") \
+	X(challenge_acks, "RFC 5961 challenge ACKs sent") \
+	X(injections, "sessions cut for plaintext behind STARTTLS") \
+	X(stripped, "servers that offered STARTTLS before and no longer do") \
+	X(nonsmtp, "port-25 connections that are not SMTP") \
+	X(drop_checksum, "dropped: bad checksum") \
+	X(drop_malformed, "dropped: malformed headers") \
+	X(drop_fragment, "dropped: IP fragment of port 25") \
+	X(drop_unparsed, "dropped: extension headers past the limit") \
+	X(drop_window, "dropped: outside the window") \
+	X(drop_reset, "dropped: RST out of the window") \
+	X(drop_held_limit, "dropped: past the limit of held segments") \
+	X(drop_kept_limit, "dropped: past the limit of kept bytes") \
+	X(drop_state, "dropped: not acceptable in the flow's state") \
+	X(drop_cut, "dropped: flow was cut") \
+	X(drop_no_mbuf, "dropped: no packet buffer") \
+	X(drop_ring, "dropped: ring full") \
+	X(drop_tx, "dropped: transmit queue full") \
+	X(events_lost, "session events lost: ring full")
+
+enum stats_counter {
+#define X(name, help) STAT_##name,
+	STATS_COUNTERS(X)
+#undef X
+	STATS_COUNTERS_N
+};
+
+/* How a session ended. */
+enum stats_end { END_SEALED, END_UPGRADED, END_CLEAR, END_DEFERRED, END_REJECTED, END_CUT, END_UNKNOWN, END_NOTHING /* no mail, no TLS */, STATS_ENDS };
+enum stats_direction { OUTBOUND, INBOUND, STATS_DIRECTIONS };
+/* What became of a recipient. */
+enum stats_recipient { RCPT_UPGRADED, RCPT_CLEAR, RCPT_DEFERRED, RCPT_REJECTED, RCPT_WOULD_DEFER, RCPT_WOULD_REJECT, STATS_RECIPIENTS };
+
+struct stats_destination {
+	char name[STATS_NAME_MAX];
+	uint64_t sessions[STATS_DIRECTIONS][STATS_ENDS];
+	uint64_t recipients[STATS_RECIPIENTS];
+	uint64_t would[POLICY_ACTIONS];      /* decisions in observe mode */
+	uint64_t reasons[POLICY_REASONS];    /* decisions by reason */
+	uint64_t versions[STATS_VERSIONS];   /* of sealed and upgraded sessions */
+	uint64_t resumed;
+	uint64_t messages;
+	uint64_t bytes;                      /* payload bytes of both sides */
+};
+
+struct stats; /* one worker's */
+struct stats *stats_new(void);
+void stats_free(struct stats *stats);
+void stats_add(struct stats *stats, enum stats_counter counter, uint64_t n);
+static inline void stats_inc(struct stats *stats, enum stats_counter counter) { stats_add(stats, counter, 1); }
+uint64_t stats_get(const struct stats *stats, enum stats_counter counter);
+/* The destination's counters, made at first use; "(other)" past STATS_DESTINATIONS_MAX. Never NULL. */
+struct stats_destination *stats_destination(struct stats *stats, const char *name);
+
+const char *stats_counter_name(enum stats_counter counter);
+const char *stats_counter_help(enum stats_counter counter);
+const char *stats_end_name(enum stats_end end);
+const char *stats_recipient_name(enum stats_recipient recipient);
+unsigned stats_version_index(uint16_t version);
+
+/* Sums workers: `total` gets STATS_COUNTERS_N values; destinations are merged by name into a new array
+ * of *count (caller frees). Safe while the workers run: each value is one atomic load. */
+void stats_sum(struct stats *const *workers, unsigned n, uint64_t total[STATS_COUNTERS_N]);
+struct stats_destination *stats_sum_destinations(struct stats *const *workers, unsigned n, unsigned *count);
+
+/* ---- events ---- */
+
+#define STATS_EVENT_RECIPIENTS_MAX 8 /* domains told apart in one event; the rest is only counted */
+
+struct stats_event {
+	uint64_t at_us;           /* Unix time */
+	uint64_t duration_us;
+	uint64_t flow_id;
+	uint8_t client[16], server[16];
+	uint16_t client_port;
+	uint8_t direction, end, reason, tls_version_index;
+	char destination[64], rule[64], server_name[64], cipher[48], detail[128];
+	uint32_t messages, recipients;
+	struct { char domain[64]; uint8_t fate; } rcpt[STATS_EVENT_RECIPIENTS_MAX];
+	uint64_t bytes[2];
+};
+/* One line of JSON with its newline; returns its length, 0 if it does not fit. Every string is escaped. */
+size_t stats_event_json(const struct stats_event *event, char *out, size_t out_len);
+
+/* ---- telemetry: rte_telemetry commands over these workers' counters ---- */
+
+struct stats_source { /* what the telemetry answers are made from; lives as long as the process */
+	unsigned workers;
+	struct stats *const *worker_stats;
+	/* JSON object text for a status or flows page, written by the main thread's owner; returns length */
+	size_t (*status)(void *context, char *out, size_t out_len);
+	size_t (*flows)(void *context, unsigned offset, char *out, size_t out_len);
+	void *context;
+};
+
+#endif
