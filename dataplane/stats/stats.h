@@ -126,15 +126,47 @@ struct stats_event {
 /* One line of JSON with its newline; returns its length, 0 if it does not fit. Every string is escaped. */
 size_t stats_event_json(const struct stats_event *event, char *out, size_t out_len);
 
-/* ---- telemetry: rte_telemetry commands over these workers' counters ---- */
+/* ---- telemetry: commands on DPDK's telemetry socket, answers in JSON ----
+ *
+ *   /waxseal/status          {"version","uptime_s","inside","outside","fail","workers","image","generation","compiled_at","image_error","images_refused"}
+ *   /waxseal/worker,<n>      {"flows","flows_max","takeovers","takeovers_max","buffers","buffers_max","busy_permille","stalled"}; {} past the last
+ *   /waxseal/port,<n>        {"name","driver","xdp","link_up","rx_packets","tx_packets","rx_missed","tx_errors"}; 0 inside, 1 outside
+ *   /waxseal/counters        {"rx_packets": n, ...}: every name of STATS_COUNTERS
+ *   /waxseal/destination,<n> {"name", "sessions.outbound.sealed": n, ..., "recipients.upgraded": n, "would.defer": n,
+ *                             "reasons.not-offered": n, "versions.TLSv1.3": n, "resumed", "messages", "bytes"}; {} past the last
+ *   /waxseal/flows,<offset>  [ {"id","client","server","state","phase","age_s","destination","rule","bytes_client","bytes_server"} ... ], at most 16
+ */
+struct stats_status {
+	char version[32], inside[64], outside[64], fail[16], image[256], image_error[256];
+	uint64_t uptime_s, generation, compiled_at, images_refused;
+	unsigned workers;
+};
+struct stats_worker {
+	uint32_t flows, flows_max, takeovers, takeovers_max, buffers, buffers_max, busy_permille;
+	bool stalled; /* its loop has not turned for a second */
+};
+struct stats_port {
+	char name[64], driver[32];
+	bool xdp, link_up;
+	uint64_t rx_packets, tx_packets, rx_missed, tx_errors;
+};
+struct stats_flow {
+	uint64_t id, age_s, bytes[2];
+	uint8_t client[16], server[16];
+	uint16_t client_port, server_port;
+	char state[16], phase[16], destination[64], rule[64];
+};
 
-struct stats_source { /* what the telemetry answers are made from; lives as long as the process */
+struct stats_source { /* callbacks run on the telemetry thread; lives as long as the process */
 	unsigned workers;
 	struct stats *const *worker_stats;
-	/* JSON object text for a status or flows page, written by the main thread's owner; returns length */
-	size_t (*status)(void *context, char *out, size_t out_len);
-	size_t (*flows)(void *context, unsigned offset, char *out, size_t out_len);
+	void (*status)(void *context, struct stats_status *out);
+	bool (*worker)(void *context, unsigned index, struct stats_worker *out);
+	bool (*port)(void *context, unsigned index, struct stats_port *out);
+	unsigned (*flows)(void *context, unsigned offset, struct stats_flow *out, unsigned max);
 	void *context;
 };
+/* Registers the commands; 0 or -errno. After rte_eal_init. */
+int stats_telemetry_register(const struct stats_source *source);
 
 #endif
