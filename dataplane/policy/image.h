@@ -22,6 +22,10 @@
 #define IMAGE_PREFIXES_MAX (1u << 21)
 #define IMAGE_MATCHES_MAX 64 /* patterns in one rule's match */
 #define IMAGE_DOMAIN_MAX 255 /* RFC 1035, section 2.3.4 */
+#define IMAGE_SLOTS_MAX (1u << 22)   /* of the domain table */
+#define IMAGE_PROBES_MAX 512         /* slots from a name's home to where it sits: the writer doubles the table past it */
+#define IMAGE_STRINGS_MAX (1u << 28) /* bytes */
+#define IMAGE_BYTES_MAX (1ull << 30) /* of the whole file */
 #define IMAGE_NONE UINT32_MAX
 
 struct image_section {
@@ -40,8 +44,8 @@ struct image_header {
 	uint64_t compiled_at; /* seconds, Unix time */
 	uint32_t default_rule; /* rule of "*" */
 	uint32_t inbound_rule; /* sessions whose client is outside */
-	uint32_t enforced_domain_rules; /* domain rules with mode enforce and a level above may: if zero,
-	                                   a session whose destination asks for nothing need not be watched */
+	uint32_t enforced_domain_rules; /* names in `domains` whose rule has mode enforce and a level above may: if
+	                                   zero, a session whose destination asks for nothing need not be watched */
 	uint32_t reserved;
 	struct image_section strings;      /* char */
 	struct image_section rules;        /* struct image_rule */

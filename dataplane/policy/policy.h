@@ -82,11 +82,27 @@ struct policy_decision {
 
 /* Decides everything. `flow_hash` places the flow for `percent`. Level none allows whatever the facts;
  * may allows all but nothing after a 220; encrypt needs FACT_TLS_UP at protocol_min; verify and
- * secure need, of an upgraded session, a trusted chain and a matched name; block refuses. */
+ * secure need, of an upgraded session, a trusted chain and a matched name; block refuses.
+ *
+ * dane: no fact says yet whether TLSA records exist, so they cannot be ruled out, and clear text would be
+ * what a stripper wants: it decides as encrypt. dane-only and fingerprint: REASON_UNSUPPORTED.
+ * A session that the client encrypts itself meets verify, secure, dane and dane-only under e2e=trust;
+ * under e2e=probe only with `chain` and `name_matched` of a probe, else REASON_UNSUPPORTED.
+ *
+ * STARTTLS offered but no TLS: refused as REASON_CLEAR_SESSION. Only where the rule is observed and
+ * !dialogue_end it counts as REASON_UPGRADED, since that is what enforcing it would bring.
+ * Always DEFER, whatever on_fail says, is what a retry or the operator can cure: REASON_HANDSHAKE under
+ * may, REASON_CLEAR_SESSION, REASON_UNSUPPORTED. */
 struct policy_decision policy_decide(const struct image_rule *rule, const struct policy_facts *facts, uint32_t flow_hash);
 
-/* Should a plaintext session under this rule be upgraded where the server offers it? */
+/* Should a plaintext session under this rule be upgraded where the server offers it? Not where the rule is
+ * only observed, nor where no handshake could meet it (block, dane-only, fingerprint): refuse at once. */
 bool policy_wants_tls(const struct image_rule *rule, uint32_t flow_hash);
+
+/* The TLS version below which a session that the client encrypts itself is cut: protocol_min from encrypt
+ * on; 0 (any) at none and may, where clear text would pass too, and where the rule is only observed.
+ * An upgrade offers nothing below rule->protocol_min at any level. */
+uint16_t policy_floor(const struct image_rule *rule, uint32_t flow_hash);
 
 /* The effective action: ALLOW when only observed. */
 static inline enum policy_action policy_effect(struct policy_decision d) { return d.observed ? POLICY_ALLOW : d.action; }
@@ -106,8 +122,9 @@ size_t policy_reply(const struct policy_decision *decision, const struct image_r
 
 struct policy_image; /* opaque: mapping, size, section pointers */
 
-/* Maps and checks a whole image. NULL with `error` (what, where, what would be right) on anything odd.
- * The caller owns it; policy_image_close unmaps. */
+/* Takes a whole file into a read-only mapping of its own (so that a file which is cut short or written over
+ * later cannot reach the dataplane) and checks it. NULL with `error`, one line: file, section, index, what
+ * is wrong. The caller owns it; policy_image_close unmaps. */
 struct policy_image *policy_image_open(const char *path, char *error, size_t error_len);
 /* The same over bytes in memory (copied): for tests, fuzzing, and the compiler's own check. */
 struct policy_image *policy_image_parse(const void *bytes, size_t len, char *error, size_t error_len);
@@ -119,6 +136,18 @@ const struct image_header *policy_image_header(const struct policy_image *image)
 const char *policy_string(const struct policy_image *image, uint32_t offset);
 const struct image_rule *policy_rule(const struct policy_image *image, uint32_t index);
 const struct image_destination *policy_destination(const struct policy_image *image, uint32_t index);
+
+/* All prefixes with their destination and its worker pool's name, for the classifier's tries. `index` runs
+ * from 0 to policy_prefixes() - 1. IPv4: addr[0..3] and len 0..32, the rest of addr zero. */
+struct policy_prefix {
+	uint8_t addr[16]; /* network byte order */
+	uint8_t len;
+	bool ipv6;
+	uint32_t destination;
+	const char *pool; /* "": the default pool */
+};
+size_t policy_prefixes(const struct policy_image *image);
+struct policy_prefix policy_prefix(const struct policy_image *image, size_t index);
 
 /* Destination of a server's address (network byte order; IPv4 as v4-mapped ::ffff:a.b.c.d). 0 is "*". */
 uint32_t policy_destination_of(const struct policy_image *image, const uint8_t addr[16]);
@@ -132,5 +161,17 @@ const struct image_rule *policy_domain_rule(const struct policy_image *image, co
  * mean `nexthop` (may be NULL), "hostname" means `hostname` (may be NULL). */
 bool policy_name_matches(const struct policy_image *image, const struct image_rule *rule, const char *name,
                          const char *nexthop, const char *hostname);
+
+/* ---- shared with the writer of images ---- */
+
+/* XXH3 of the image with its checksum field taken as zero; `len` is at least a header's. */
+uint64_t policy_image_checksum(const void *bytes, size_t len);
+/* Home of a name in the domain table is this & (slots - 1). */
+uint64_t policy_domain_hash(const char *name, size_t len);
+/* "example.org": lower case, letters, digits, '-' and '_', labels of 1 to 63, no final dot. */
+bool policy_domain_valid(const char *name);
+/* A match pattern: nexthop, dot-nexthop, hostname, or a domain, ".domain" (any depth below), "*.domain" (one label below). */
+bool policy_pattern_valid(const char *pattern);
+bool policy_pattern_is_keyword(const char *pattern);
 
 #endif

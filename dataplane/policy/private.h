@@ -1,0 +1,42 @@
+/*
+ * private.h - what the files of policy/ share: the mapped image and its checked section pointers.
+ *
+ * Every pointer is null until validate.c has found its section inside the mapping; a struct
+ * policy_image that leaves policy/ has passed image_validate() whole, and readers check nothing again.
+ */
+#ifndef WAXSEAL_POLICY_PRIVATE_H
+#define WAXSEAL_POLICY_PRIVATE_H
+
+#include "policy.h"
+
+struct policy_image {
+	const uint8_t *base;
+	size_t len;
+	const struct image_header *header;
+	const char *strings;
+	const struct image_rule *rules;
+	const uint32_t *matches;
+	const struct image_domain *domains;
+	const struct image_destination *destinations;
+	const struct image_prefix4 *prefix4;
+	const struct image_prefix6 *prefix6;
+};
+
+/* Sets the section pointers and checks everything. 0, or -EINVAL with a one-line `error`. */
+int image_validate(struct policy_image *image, char *error, size_t error_len);
+
+static inline uint32_t prefix4_mask(uint8_t len) { return len ? UINT32_MAX << (32 - len) : 0; }
+static inline bool prefix4_holds(const struct image_prefix4 *p, uint32_t addr)
+{
+	return (addr & prefix4_mask(p->len)) == p->addr;
+}
+static inline bool prefix6_holds(const struct image_prefix6 *p, const uint8_t addr[16])
+{
+	unsigned whole = p->len / 8, rest = p->len % 8;
+
+	if (__builtin_memcmp(p->addr, addr, whole) != 0)
+		return false;
+	return !rest || ((p->addr[whole] ^ addr[whole]) & (uint8_t)(0xff00u >> rest)) == 0;
+}
+
+#endif

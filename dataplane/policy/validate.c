@@ -1,0 +1,435 @@
+/*
+ * validate.c - is this an image that the dataplane can trust with its eyes closed?
+ *
+ * Enters: bytes in a mapping. Leaves: section pointers and 0, or one line naming section, index and what
+ * is wrong. The order matters: header, checksum, where sections lie, strings; only then what points into
+ * them. Readers check nothing again, so each offset, index, enum, order and parent link is checked here.
+ * The checksum tells damage, not malice: an image that was made to harm has a right one.
+ * Cost is linear: a probe in the domain table and a chain of parents have named limits.
+ */
+#include "private.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SECTIONS 7
+#define PREFIX_DEPTH_MAX 129 /* nested prefixes have rising lengths 0..128 */
+
+struct check {
+	struct policy_image *image;
+	char *error;
+	size_t error_len;
+};
+
+__attribute__((format(printf, 2, 3))) static int bad(struct check *c, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(c->error, c->error_len, format, args);
+	va_end(args);
+	return -EINVAL;
+}
+
+/* ---- header and sections ---- */
+
+struct section_spec {
+	const char *name;
+	size_t header_offset; /* of its struct image_section */
+	uint32_t stride;
+	uint32_t min, max; /* elements */
+};
+
+#define SECTION(name, stride, min, max) {#name, offsetof(struct image_header, name), stride, min, max}
+static const struct section_spec sections[SECTIONS] = {
+	SECTION(strings, 1, 1, IMAGE_STRINGS_MAX),
+	SECTION(rules, sizeof(struct image_rule), 1, IMAGE_RULES_MAX),
+	SECTION(matches, sizeof(uint32_t), 0, IMAGE_RULES_MAX * IMAGE_MATCHES_MAX),
+	SECTION(domains, sizeof(struct image_domain), 0, IMAGE_SLOTS_MAX),
+	SECTION(destinations, sizeof(struct image_destination), 1, IMAGE_DESTINATIONS_MAX),
+	SECTION(prefix4, sizeof(struct image_prefix4), 0, IMAGE_PREFIXES_MAX),
+	SECTION(prefix6, sizeof(struct image_prefix6), 0, IMAGE_PREFIXES_MAX),
+};
+
+static const struct image_section *section_at(const struct image_header *h, const struct section_spec *spec)
+{
+	return (const struct image_section *)(const void *)((const uint8_t *)h + spec->header_offset);
+}
+
+static int check_header(struct check *c)
+{
+	const struct image_header *h = c->image->header;
+	uint64_t sum;
+
+	if (memcmp(h->magic, IMAGE_MAGIC, sizeof(h->magic)) != 0)
+		return bad(c, "header: no policy image: it does not begin with %s", IMAGE_MAGIC);
+	if (h->version != IMAGE_VERSION)
+		return bad(c, "header: version %u, this program reads %u: compile the policy again", h->version, IMAGE_VERSION);
+	if (h->header_bytes != sizeof(*h))
+		return bad(c, "header: has %u bytes, should have %zu", h->header_bytes, sizeof(*h));
+	if (h->total_bytes != c->image->len)
+		return bad(c, "header: says %llu bytes in all, there are %zu", (unsigned long long)h->total_bytes, c->image->len);
+	sum = policy_image_checksum(c->image->base, c->image->len);
+	if (h->checksum != sum)
+		return bad(c, "header: checksum %016llx, the content's is %016llx: damaged", (unsigned long long)h->checksum,
+			   (unsigned long long)sum);
+	if (h->reserved != 0)
+		return bad(c, "header: reserved is %u, must be 0", h->reserved);
+	return 0;
+}
+
+static int check_section(struct check *c, const struct section_spec *spec)
+{
+	const struct image_section *s = section_at(c->image->header, spec);
+	uint64_t bytes = (uint64_t)s->count * spec->stride;
+
+	if (s->stride != spec->stride)
+		return bad(c, "%s: elements of %u bytes, should be %u", spec->name, s->stride, spec->stride);
+	if (s->count < spec->min || s->count > spec->max)
+		return bad(c, "%s: %u elements, must be %u to %u", spec->name, s->count, spec->min, spec->max);
+	if (s->offset % 8 != 0 || s->offset < sizeof(struct image_header))
+		return bad(c, "%s: offset %llu is inside the header or not a multiple of 8", spec->name,
+			   (unsigned long long)s->offset);
+	if (s->offset > c->image->len || bytes > c->image->len - s->offset)
+		return bad(c, "%s: %llu bytes from offset %llu end past the file's %zu", spec->name, (unsigned long long)bytes,
+			   (unsigned long long)s->offset, c->image->len);
+	return 0;
+}
+
+static int check_sections(struct check *c)
+{
+	const struct image_header *h = c->image->header;
+	int err = 0;
+
+	for (int i = 0; i < SECTIONS && !err; i++)
+		err = check_section(c, &sections[i]);
+	for (int i = 0; i < SECTIONS && !err; i++)
+		for (int k = 0; k < i && !err; k++) {
+			const struct image_section *a = section_at(h, &sections[i]), *b = section_at(h, &sections[k]);
+			uint64_t a_bytes = (uint64_t)a->count * a->stride, b_bytes = (uint64_t)b->count * b->stride;
+
+			if (a_bytes && b_bytes && a->offset < b->offset + b_bytes && b->offset < a->offset + a_bytes)
+				err = bad(c, "%s: overlaps %s", sections[i].name, sections[k].name);
+		}
+	return err;
+}
+
+static void set_pointers(struct policy_image *image)
+{
+	const struct image_header *h = image->header;
+
+	image->strings = (const char *)image->base + h->strings.offset;
+	image->rules = (const void *)(image->base + h->rules.offset);
+	image->matches = (const void *)(image->base + h->matches.offset);
+	image->domains = (const void *)(image->base + h->domains.offset);
+	image->destinations = (const void *)(image->base + h->destinations.offset);
+	image->prefix4 = (const void *)(image->base + h->prefix4.offset);
+	image->prefix6 = (const void *)(image->base + h->prefix6.offset);
+}
+
+/* ---- strings ---- */
+
+static int check_strings(struct check *c)
+{
+	const char *s = c->image->strings;
+	uint32_t len = c->image->header->strings.count;
+
+	if (s[0] != '\0' || s[len - 1] != '\0')
+		return bad(c, "strings: must begin and end with a NUL");
+	for (uint32_t i = 0; i < len; i++)
+		if (((unsigned char)s[i] < ' ' && s[i] != '\0') || s[i] == 127)
+			return bad(c, "strings[%u]: control character %u", i, (unsigned char)s[i]);
+	return 0;
+}
+
+static bool string_at(const struct check *c, uint32_t offset)
+{
+	return offset < c->image->header->strings.count && (offset == 0 || c->image->strings[offset - 1] == '\0');
+}
+
+/* ---- rules ---- */
+
+static int check_name(struct check *c, uint32_t i, const struct image_rule *r)
+{
+	const char *name = c->image->strings + r->name;
+	bool ok = true;
+
+	switch ((enum policy_kind)r->kind) {
+	case POLICY_DOMAIN:
+		ok = policy_domain_valid(name);
+		break;
+	case POLICY_PARENT:
+		ok = name[0] == '.' && policy_domain_valid(name + 1);
+		break;
+	case POLICY_DEFAULT:
+		ok = strcmp(name, "*") == 0;
+		break;
+	case POLICY_PROVIDER:
+	case POLICY_CLIENT:
+	case POLICY_INBOUND:
+		ok = name[0] != '\0';
+		break;
+	}
+	return ok ? 0 : bad(c, "rules[%u]: name \"%.80s\" is not one of its kind (%u)", i, name, r->kind);
+}
+
+static int check_rule_strings(struct check *c, uint32_t i, const struct image_rule *r)
+{
+	const struct {
+		const char *field;
+		uint32_t offset;
+	} strings[] = {{"name", r->name},       {"servername", r->servername}, {"ciphers", r->ciphers},
+		       {"exclude", r->exclude}, {"owner", r->owner},           {"reason", r->reason}};
+
+	for (size_t k = 0; k < sizeof(strings) / sizeof(strings[0]); k++)
+		if (!string_at(c, strings[k].offset))
+			return bad(c, "rules[%u]: %s: no string at %u", i, strings[k].field, strings[k].offset);
+	if (r->servername && !policy_domain_valid(c->image->strings + r->servername))
+		return bad(c, "rules[%u]: servername \"%.80s\" is no host name", i, c->image->strings + r->servername);
+	return check_name(c, i, r);
+}
+
+static int check_rule_values(struct check *c, uint32_t i, const struct image_rule *r)
+{
+	const struct {
+		const char *field;
+		unsigned value, max;
+	} values[] = {{"kind", r->kind, POLICY_INBOUND},         {"level", r->level, POLICY_LEVELS - 1},
+		      {"mode", r->mode, MODE_OBSERVE},           {"on_fail", r->on_fail, ON_FAIL_REJECT},
+		      {"e2e", r->e2e, E2E_PROBE},                {"unknown", r->unknown, UNKNOWN_RESET},
+		      {"nonsmtp", r->nonsmtp, PASS_RESET},       {"overload", r->overload, PASS_RESET},
+		      {"percent", r->percent, 100},              {"reserved0", r->reserved0, 0},
+		      {"reserved1", r->reserved1 != 0, 0}};
+
+	for (size_t k = 0; k < sizeof(values) / sizeof(values[0]); k++)
+		if (values[k].value > values[k].max)
+			return bad(c, "rules[%u]: %s is %u, must be at most %u", i, values[k].field, values[k].value, values[k].max);
+	if (r->protocol_min != 0 && (r->protocol_min < 0x0301 || r->protocol_min > 0x0304))
+		return bad(c, "rules[%u]: protocol_min is 0x%04x, must be 0 or 0x0301 to 0x0304", i, r->protocol_min);
+	return 0;
+}
+
+static int check_rules(struct check *c)
+{
+	const struct image_header *h = c->image->header;
+	int err;
+
+	for (uint32_t i = 0; i < h->rules.count; i++) {
+		const struct image_rule *r = &c->image->rules[i];
+
+		err = check_rule_values(c, i, r);
+		if (!err)
+			err = check_rule_strings(c, i, r);
+		if (err)
+			return err;
+		if (r->match_count > IMAGE_MATCHES_MAX || r->match_first > h->matches.count ||
+		    r->match_count > h->matches.count - r->match_first)
+			return bad(c, "rules[%u]: matches %u from %u: there are %u, and %d is the most for one rule", i,
+				   r->match_count, r->match_first, h->matches.count, IMAGE_MATCHES_MAX);
+		if ((r->level == LEVEL_VERIFY || r->level == LEVEL_SECURE) && r->match_count == 0)
+			return bad(c, "rules[%u]: level %s without a match: no certificate could ever meet it", i,
+				   policy_level_name((enum policy_level)r->level));
+	}
+	if (h->default_rule >= h->rules.count || c->image->rules[h->default_rule].kind != POLICY_DEFAULT)
+		return bad(c, "header: default_rule %u is not a rule \"*\"", h->default_rule);
+	if (h->inbound_rule >= h->rules.count || c->image->rules[h->inbound_rule].kind != POLICY_INBOUND)
+		return bad(c, "header: inbound_rule %u is not an inbound rule", h->inbound_rule);
+	return 0;
+}
+
+static int check_matches(struct check *c)
+{
+	for (uint32_t i = 0; i < c->image->header->matches.count; i++) {
+		uint32_t offset = c->image->matches[i];
+
+		if (!string_at(c, offset))
+			return bad(c, "matches[%u]: no string at %u", i, offset);
+		if (!policy_pattern_valid(c->image->strings + offset))
+			return bad(c, "matches[%u]: \"%.80s\" is no pattern", i, c->image->strings + offset);
+	}
+	return 0;
+}
+
+/* ---- domains ---- */
+
+/* The slot at `i` can be found by looking for its name, and is the only one of that name. */
+static int check_reachable(struct check *c, uint32_t i, uint32_t mask)
+{
+	const struct image_domain *slots = c->image->domains;
+	const char *name = c->image->strings + slots[i].name;
+	uint32_t home = (uint32_t)policy_domain_hash(name, strlen(name)) & mask;
+
+	if (((i - home) & mask) > IMAGE_PROBES_MAX)
+		return bad(c, "domains[%u]: \"%.80s\" is %u slots from its home, %d is the most", i, name, (i - home) & mask,
+			   IMAGE_PROBES_MAX);
+	for (uint32_t slot = home; slot != i; slot = (slot + 1) & mask) {
+		if (slots[slot].name == IMAGE_NONE)
+			return bad(c, "domains[%u]: \"%.80s\" cannot be found: slot %u before it is free", i, name, slot);
+		if (strcmp(c->image->strings + slots[slot].name, name) == 0)
+			return bad(c, "domains[%u]: \"%.80s\" stands in slot %u too", i, name, slot);
+	}
+	return 0;
+}
+
+static int check_domain(struct check *c, uint32_t i)
+{
+	const struct image_domain *d = &c->image->domains[i];
+	const char *name;
+	uint8_t kind;
+
+	if (!string_at(c, d->name))
+		return bad(c, "domains[%u]: no string at %u", i, d->name);
+	name = c->image->strings + d->name;
+	if (!policy_domain_valid(name[0] == '.' ? name + 1 : name))
+		return bad(c, "domains[%u]: \"%.80s\" is no domain", i, name);
+	if (d->rule >= c->image->header->rules.count)
+		return bad(c, "domains[%u]: rule %u of %u", i, d->rule, c->image->header->rules.count);
+	kind = c->image->rules[d->rule].kind;
+	if (kind != POLICY_DOMAIN && kind != POLICY_PARENT && kind != POLICY_PROVIDER)
+		return bad(c, "domains[%u]: rule %u is of kind %u, not a domain's or a provider's", i, d->rule, kind);
+	return 0;
+}
+
+static int check_domains(struct check *c)
+{
+	const struct image_header *h = c->image->header;
+	uint32_t slots = h->domains.count, used = 0, enforced = 0;
+	int err;
+
+	if (slots & (slots - 1))
+		return bad(c, "domains: %u slots, must be a power of two", slots);
+	for (uint32_t i = 0; i < slots; i++) {
+		const struct image_domain *d = &c->image->domains[i];
+
+		if (d->name == IMAGE_NONE)
+			continue;
+		used++;
+		err = check_domain(c, i);
+		if (err)
+			return err;
+		enforced += c->image->rules[d->rule].mode == MODE_ENFORCE && c->image->rules[d->rule].level > LEVEL_MAY;
+	}
+	if (used > slots / 2)
+		return bad(c, "domains: %u names in %u slots, half full is the most", used, slots);
+	for (uint32_t i = 0; i < slots; i++) {
+		err = c->image->domains[i].name == IMAGE_NONE ? 0 : check_reachable(c, i, slots - 1);
+		if (err)
+			return err;
+	}
+	if (enforced != h->enforced_domain_rules)
+		return bad(c, "header: enforced_domain_rules is %u, there are %u", h->enforced_domain_rules, enforced);
+	return 0;
+}
+
+/* ---- destinations and prefixes ---- */
+
+static int check_destinations(struct check *c)
+{
+	const struct image_header *h = c->image->header;
+
+	for (uint32_t i = 0; i < h->destinations.count; i++) {
+		const struct image_destination *d = &c->image->destinations[i];
+		const char *name;
+
+		if (!string_at(c, d->name) || !string_at(c, d->pool) || !string_at(c, d->servername))
+			return bad(c, "destinations[%u]: name, pool or servername points to no string", i);
+		name = c->image->strings + d->name;
+		if (name[0] == '\0' || (strcmp(name, "*") == 0) != (i == 0))
+			return bad(c, "destinations[%u]: name \"%.80s\": the first is \"*\" and no other", i, name);
+		if (d->servername && !policy_domain_valid(c->image->strings + d->servername))
+			return bad(c, "destinations[%u]: servername \"%.80s\" is no host name", i,
+				   c->image->strings + d->servername);
+		if (d->rule >= h->rules.count)
+			return bad(c, "destinations[%u]: rule %u of %u", i, d->rule, h->rules.count);
+		if (d->rule != h->default_rule && (i == 0 || c->image->rules[d->rule].kind != POLICY_PROVIDER))
+			return bad(c, "destinations[%u]: rule %u is not the default one%s", i, d->rule,
+				   i ? " nor a provider's" : "");
+	}
+	return 0;
+}
+
+/* Ancestors of the prefix last seen, outermost first: in ascending order, the nearest one that holds the next
+ * prefix is its parent. */
+struct ancestors {
+	uint32_t index[PREFIX_DEPTH_MAX];
+	unsigned depth;
+};
+
+static int check_link(struct check *c, const char *section, uint32_t i, uint32_t parent, uint32_t destination,
+		      struct ancestors *a)
+{
+	uint32_t nearest = a->depth ? a->index[a->depth - 1] : IMAGE_NONE;
+
+	if (parent != nearest)
+		return bad(c, "%s[%u]: parent is %u, the nearest enclosing prefix is %u", section, i, parent, nearest);
+	if (destination >= c->image->header->destinations.count)
+		return bad(c, "%s[%u]: destination %u of %u", section, i, destination, c->image->header->destinations.count);
+	a->index[a->depth++] = i; /* lengths rise strictly along the chain, so it fits */
+	return 0;
+}
+
+static int check_prefix4(struct check *c)
+{
+	const struct image_prefix4 *all = c->image->prefix4;
+	struct ancestors a = {.depth = 0};
+	int err = 0;
+
+	for (uint32_t i = 0; i < c->image->header->prefix4.count && !err; i++) {
+		const struct image_prefix4 *p = &all[i];
+
+		if (p->len > 32 || (p->addr & ~prefix4_mask(p->len)) || p->reserved[0] || p->reserved[1] || p->reserved[2])
+			return bad(c, "prefix4[%u]: length %u, or bits set past it", i, p->len);
+		if (i && (all[i - 1].addr > p->addr || (all[i - 1].addr == p->addr && all[i - 1].len >= p->len)))
+			return bad(c, "prefix4[%u]: not above the one before it", i);
+		while (a.depth && !prefix4_holds(&all[a.index[a.depth - 1]], p->addr))
+			a.depth--;
+		err = check_link(c, "prefix4", i, p->parent, p->destination, &a);
+	}
+	return err;
+}
+
+static int check_prefix6(struct check *c)
+{
+	static const uint8_t zeros[16];
+	const struct image_prefix6 *all = c->image->prefix6;
+	struct ancestors a = {.depth = 0};
+	int err = 0;
+
+	for (uint32_t i = 0; i < c->image->header->prefix6.count && !err; i++) {
+		const struct image_prefix6 *p = &all[i];
+		unsigned whole = p->len / 8, rest = p->len % 8;
+		int order = i ? memcmp(all[i - 1].addr, p->addr, 16) : -1;
+
+		if (p->len > 128 || memcmp(p->reserved, zeros, sizeof(p->reserved)) != 0 ||
+		    (rest && (p->addr[whole] & (0xff >> rest))) ||
+		    memcmp(p->addr + whole + (rest != 0), zeros, 16 - whole - (rest != 0)) != 0)
+			return bad(c, "prefix6[%u]: length %u, or bits set past it", i, p->len);
+		if (order > 0 || (order == 0 && all[i - 1].len >= p->len))
+			return bad(c, "prefix6[%u]: not above the one before it", i);
+		while (a.depth && !prefix6_holds(&all[a.index[a.depth - 1]], p->addr))
+			a.depth--;
+		err = check_link(c, "prefix6", i, p->parent, p->destination, &a);
+	}
+	return err;
+}
+
+int image_validate(struct policy_image *image, char *error, size_t error_len)
+{
+	static int (*const checks[])(struct check *) = {check_strings, check_matches,	 check_rules,  check_domains,
+							check_destinations, check_prefix4, check_prefix6};
+	struct check c = {image, error, error_len};
+	int err;
+
+	image->header = (const void *)image->base;
+	err = check_header(&c);
+	if (!err)
+		err = check_sections(&c);
+	if (err)
+		return err;
+	set_pointers(image);
+	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]) && !err; i++)
+		err = checks[i](&c);
+	return err;
+}
