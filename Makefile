@@ -64,7 +64,7 @@ help:
 
 # ---- compile ----
 $(B)/obj/dataplane/flow/%.o $(B)/obj/dataplane/port/%.o $(B)/obj/dataplane/stats/%.o: EXTRA = $(DPDK_CFLAGS)
-$(B)/obj/dataplane/worker.o $(B)/obj/dataplane/fastpath.o $(B)/obj/dataplane/main.o $(B)/obj/dataplane/policy_swap.o $(B)/obj/dataplane/worker_%.o $(B)/obj/dataplane/config.o $(B)/obj/dataplane/control.o: EXTRA = $(DPDK_CFLAGS)
+$(patsubst %.c,$(B)/obj/%.o,$(wildcard dataplane/*.c)): EXTRA = $(DPDK_CFLAGS)
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)

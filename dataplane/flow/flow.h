@@ -1,14 +1,17 @@
 /*
  * flow.h - the table of TCP connections, and the tracking of both directions.
  *
- * Enters: parsed packets of port 25, one at a time, and time. Leaves: for each packet a verdict (send,
- * held, drop), segments released from holding, state changes, and the numbers from which takeover/
- * adopts. One table belongs to one worker; no locks. The only code that frees a flow.
+ * Enters: parsed packets of port 25, one at a time, and time. Leaves: packets to forward (through
+ * flow_ops.send), and changes of state. One table belongs to one worker; no locks. The only code that
+ * frees a flow.
  *
- * The tracker knows no SMTP and no TLS: in-order bytes go to flow_ops.approve (worker.c joins them),
- * which says how many may be forwarded. Invariant in DIALOGUE and SEALING: no byte of payload leaves
- * that was not in order, checksum-valid and approved; first copy wins. shared numbers: see the table
- * "the moment of adoption" in README.md.
+ * The tracker knows no SMTP and no TLS: in-order bytes go to flow_ops.take (worker/ joins them), and
+ * flow_ops.approved says up to which byte of a side may be forwarded. Invariant in DIALOGUE and
+ * SEALING: no byte of payload leaves that was not in order, checksum-valid and approved, and what left
+ * once never leaves with other content (first copy wins).
+ *
+ * Every mbuf given to flow_packet is taken: sent, held or freed. Sequence numbers are modulo 2^32;
+ * times are microseconds of the caller's monotonic clock.
  */
 #ifndef WAXSEAL_FLOW_H
 #define WAXSEAL_FLOW_H
@@ -23,19 +26,19 @@
 struct rte_mbuf;
 
 enum flow_state {
-	FLOW_HANDSHAKE, /* SYN seen, not yet ACKed */
+	FLOW_HANDSHAKE, /* SYN seen, not yet established */
 	FLOW_DIALOGUE,  /* watched: nothing passes but approved bytes */
 	FLOW_SEALING,   /* 220 to STARTTLS seen: TLS must begin, at or above the floor */
 	FLOW_SEALED,    /* encrypted end to end: passes */
-	FLOW_CLEAR,     /* let go in clear: passes, envelope counted */
+	FLOW_CLEAR,     /* let go in clear: passes, the envelope is followed */
 	FLOW_TAKEN,     /* adopted: no packet of either endpoint is forwarded again */
 	FLOW_CUT,       /* reset both ways: everything is dropped */
-	FLOW_CLOSED,    /* over: lingers to answer retransmissions, then is freed */
+	FLOW_CLOSED,    /* over: lingers for retransmissions, then is freed */
 	FLOW_STATES
 };
 const char *flow_state_name(enum flow_state state);
 
-struct flow_key {
+struct flow_key { /* addresses in network order, IPv4 as v4-mapped; ports and VLAN ids in host order */
 	uint8_t client[16], server[16];
 	uint16_t client_port, server_port;
 	uint16_t vlan[PACKET_VLANS_MAX];
@@ -43,28 +46,117 @@ struct flow_key {
 
 struct flow_limits {
 	uint32_t flows_max;
-	uint32_t held_segments_max;   /* a flow, both sides */
-	uint32_t kept_bytes_max;      /* a side */
-	uint64_t handshake_timeout_us, dialogue_timeout_us, sealed_timeout_us, closed_linger_us, cut_linger_us;
+	uint32_t held_segments_max;       /* of one flow, both sides */
+	uint32_t held_segments_total_max; /* of one table: packet buffers that may be tied up */
+	uint64_t handshake_timeout_us;
+	uint64_t dialogue_timeout_us;
+	uint64_t sealed_timeout_us;       /* SEALED, CLEAR: longer than RFC 5321's and RFC 5382's times */
+	uint64_t closed_linger_us;
+	uint64_t cut_linger_us;
 };
 extern const struct flow_limits flow_limits_default;
 
-/* A side's stream, by the tracker; takeover.md's table. All sequence numbers modulo 2^32. */
+#define FLOW_KEPT_BYTES_MAX 4096 /* of one side: forwarded and not yet acknowledged */
+
+/* One side's stream. The numbers are those of the table "the moment of adoption" in README.md. */
 struct flow_track {
-	uint32_t isn;     /* of the SYN */
-	uint32_t next;    /* first byte that has not been approved and forwarded */
-	uint32_t acked;   /* highest acknowledgment of this side's bytes by the other side */
-	uint32_t edge;    /* highest right edge this side has advertised: what the other may send */
-	uint32_t window;  /* last advertised window, in bytes, scaled */
-	uint32_t tsval;   /* last TSval relayed from this side */
-	uint64_t tsval_at_us;
-	uint32_t fin_seq; /* valid with fin_seen */
+	uint32_t isn;         /* of its SYN */
+	uint32_t next;        /* first sequence number that has not been approved and forwarded */
+	uint32_t acked;       /* highest acknowledgment of its bytes by the other side */
+	uint32_t edge;        /* highest right edge it has advertised: what the other side may send */
+	uint32_t window;      /* last advertised window, in bytes, scaled */
+	uint32_t tsval;       /* last TSval relayed from it ... */
+	uint64_t tsval_at_us; /* ... and when */
+	uint32_t fin_seq;     /* sequence number of its FIN, valid with fin_sent */
 	uint16_t mss;
-	uint8_t wscale;   /* valid when both sides sent the option */
-	bool syn_seen, fin_seen, fin_acked;
+	uint8_t wscale;       /* 0 unless both SYNs had the option */
+	bool wscale_ok; /* its SYN had the option */
+	bool syn_seen, fin_sent /* forwarded */, fin_acked;
 };
 
-struct flow; /* opaque to all but flow/; accessors below */
+struct flow_stream; /* held segments and kept bytes, while the flow is watched; stream.c */
+
+struct flow {
+	struct flow_key key;
+	uint64_t id;
+	uint64_t opened_us, seen_us;
+	uint64_t bytes[SIDES];    /* payload, as forwarded */
+	struct flow_track side[SIDES];
+	struct flow_stream *stream;
+	void *session;            /* the worker's; released by flow_ops.closed */
+	struct stats_destination *destination;
+	uint32_t hash;            /* the classifier's symmetric hash: places the flow for `percent` */
+	uint32_t rtt_us[SIDES];   /* SYN -> SYN-ACK (to SERVER), SYN-ACK -> ACK (to CLIENT) */
+	uint16_t cipher;          /* of a sealed session */
+	uint8_t version_index;    /* stats_version_index of a sealed session */
+	uint8_t state;            /* enum flow_state; changed by flow_enter_state alone */
+	uint8_t client_port_side; /* enum port_side of the client */
+	bool used;
+	bool joined;              /* no SYN was seen */
+	bool taken;               /* has been TAKEN: no packet of an endpoint passes ever after */
+	bool no_adopt;            /* MD5 or AO: its segments cannot be made by others */
+	bool sack_ok, ts_ok;      /* offered by both */
+	bool counted;             /* flow_ops.closed was called */
+	bool observed;            /* CLEAR: bytes still go to flow_ops.take */
+};
+
+struct flow_ops {
+	/* In-order bytes of a watched flow, each byte once. Returns how many were taken; the rest is offered again
+	 * after anything else was taken. May change the flow's state. len 0: has anything become due? */
+	size_t (*take)(void *context, struct flow *flow, enum side side, const uint8_t *bytes, size_t len);
+	/* How many of the bytes taken from that side may be forwarded: a stream offset that only grows. */
+	uint64_t (*approved)(void *context, const struct flow *flow, enum side side);
+	/* Forward a frame to the port of the peer opposite to `from`; takes the mbuf. */
+	void (*send)(void *context, const struct flow *flow, enum side from, struct rte_mbuf *mbuf);
+	/* A packet of a TAKEN flow; takes the mbuf. */
+	void (*taken)(void *context, struct flow *flow, enum side from, struct rte_mbuf *mbuf, const struct packet *packet);
+	/* A flow was opened (its SYN passes), is established, is joined in the middle. */
+	void (*opened)(void *context, struct flow *flow, const struct packet *packet);
+	void (*established)(void *context, struct flow *flow);
+	/* First packet of a flow joined mid-way: must enter a state (SEALED, CLEAR or CUT), or free to leave it undecided. */
+	void (*joined)(void *context, struct flow *flow, enum side from, const struct packet *packet);
+	/* The session is over (once a flow): count it, release flow->session. */
+	void (*closed)(void *context, struct flow *flow);
+	void *context;
+};
+
 struct flow_table;
+
+/* NULL without memory or with a name that is taken. `name` is unique in the process. */
+struct flow_table *flow_table_new(const char *name, const struct flow_limits *limits, const struct flow_ops *ops,
+                                  struct stats *stats, uint8_t worker, int socket);
+void flow_table_free(struct flow_table *table); /* closes every flow first */
+
+/* One frame with port 25 at either end that came in on port `from`. */
+void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet *packet, enum port_side from,
+                 uint32_t hash, uint64_t now_us);
+
+/* Ageing: looks at the next part of the table; call it every FLOW_SWEEP_US. */
+#define FLOW_SWEEP_US 10000
+#define FLOW_SWEEP_ROUND_US 10000000 /* the whole table is seen once in this time */
+void flow_sweep(struct flow_table *table, uint64_t now_us);
+
+/* The single setter of flow->state. Allowed edges stand in one table; any other is our bug. Leaving the
+ * watched states releases or drops what is held as the new state says: SEALED and CLEAR forward it, CUT
+ * and CLOSED drop it, TAKEN leaves it for flow_drain. */
+void flow_enter_state(struct flow_table *table, struct flow *flow, enum flow_state state, uint64_t now_us);
+
+/* For adoption: is every forwarded byte of both sides also taken, and nothing half-passed? */
+bool flow_has_held(const struct flow *flow, enum side side);
+/* Copies of the forwarded, unacknowledged bytes of a side: [acked, next). Valid until the flow changes. */
+const uint8_t *flow_kept(const struct flow *flow, enum side side, uint32_t *len);
+/* Offers what is held once more, after the owner of the bytes has changed its mind about them. */
+void flow_follow_held(struct flow_table *table, struct flow *flow);
+/* Hands the held segments of a TAKEN flow to flow_ops.taken, in order, and frees its stream. */
+void flow_drain(struct flow_table *table, struct flow *flow);
+
+/* The headers of a side as it sends them; false before its first packet after the handshake. */
+const struct packet_template *flow_template(const struct flow *flow, enum side side);
+
+struct flow *flow_find(struct flow_table *table, const struct flow_key *key);
+struct flow *flow_at(struct flow_table *table, uint32_t index); /* NULL: a free place. For listing */
+uint32_t flow_places(const struct flow_table *table); /* flow_at's indices are below it */
+uint32_t flow_count(const struct flow_table *table);
+uint32_t flow_held_total(const struct flow_table *table);
 
 #endif

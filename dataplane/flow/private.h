@@ -1,0 +1,77 @@
+/*
+ * private.h - what flow/'s own files share: the table and the stream of a watched flow.
+ */
+#ifndef WAXSEAL_FLOW_PRIVATE_H
+#define WAXSEAL_FLOW_PRIVATE_H
+
+#include "flow.h"
+
+struct rte_hash;
+
+#define BUG_ON(condition)                                                                                              \
+	do {                                                                                                           \
+		if (__builtin_expect(!!(condition), 0))                                                                \
+			flow_bug(#condition, __FILE__, __LINE__);                                                      \
+	} while (0)
+void flow_bug(const char *what, const char *file, int line) __attribute__((noreturn));
+
+struct flow_table {
+	struct rte_hash *hash;
+	struct flow *flows; /* indexed by rte_hash position */
+	uint32_t places;    /* of flows */
+	uint32_t count;
+	uint32_t held_total;
+	uint32_t sweep_at;
+	uint64_t swept_us;
+	uint64_t ids;
+	struct flow_limits limits;
+	struct flow_ops ops;
+	struct stats *stats;
+};
+
+/* A segment that waits: for the bytes before it, or for approval. Sorted by seq, no overlaps. */
+struct flow_held {
+	struct flow_held *later;
+	struct rte_mbuf *mbuf;
+	struct packet packet;
+};
+
+struct flow_kept { /* bytes [start, start + len) of the stream, forwarded and not acknowledged */
+	uint32_t start;
+	uint32_t len;
+	uint8_t bytes[FLOW_KEPT_BYTES_MAX];
+};
+
+struct flow_stream {
+	uint64_t fed[SIDES]; /* bytes given to flow_ops.take and taken: stream offsets */
+	struct flow_held *held[SIDES];
+	uint32_t held_count;
+	bool have_template[SIDES];
+	struct packet_template template[SIDES];
+	struct flow_kept kept[SIDES];
+};
+
+/* stream.c */
+struct flow_stream *flow_stream_new(const struct flow *flow);
+void flow_stream_free(struct flow_table *table, struct flow *flow);
+/* A segment with payload or FIN of a watched flow; takes the mbuf. */
+void flow_stream_segment(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet);
+/* The same of a CLEAR flow that is followed: the mbuf is only looked at (copied when out of order). */
+void flow_stream_observe(struct flow_table *table, struct flow *flow, enum side side, const struct rte_mbuf *mbuf, const struct packet *packet);
+/* Feeds, approves and releases whatever has become possible. */
+void flow_stream_advance(struct flow_table *table, struct flow *flow);
+/* Forwards everything held, in order, whatever its approval. */
+void flow_stream_release_all(struct flow_table *table, struct flow *flow);
+void flow_stream_acked(struct flow *flow, enum side side, uint32_t ack);
+
+/* table.c */
+struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, uint64_t now_us);
+void flow_remove(struct flow_table *table, struct flow *flow);
+void flow_finish(struct flow_table *table, struct flow *flow); /* flow_ops.closed, once */
+
+static inline uint32_t stream_seq(const struct flow *flow, enum side side, uint64_t offset)
+{
+	return flow->side[side].isn + 1 + (uint32_t)offset;
+}
+
+#endif

@@ -1,0 +1,229 @@
+/*
+ * table.c - the table of flows: look-up, places, states, ageing.
+ *
+ * rte_hash gives each key a position, and that position is the flow's place in one array, so a flow
+ * never moves while it lives. The table is bounded; a SYN that finds no place is refused and counted.
+ * Only this file frees a flow, and only through flow_remove.
+ */
+#include "private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <rte_hash.h>
+#include <rte_jhash.h>
+#include <rte_random.h>
+
+const struct flow_limits flow_limits_default = {
+	.flows_max = 65536,
+	.held_segments_max = 64,
+	.held_segments_total_max = 4096,
+	.handshake_timeout_us = 90000000ull,     /* Linux gives up a SYN after 127 s, most before */
+	.dialogue_timeout_us = 660000000ull,     /* RFC 5321, 4.5.3.2: 5 minutes and 10 after DATA, and one more */
+	.sealed_timeout_us = 7500000000ull,      /* RFC 5382, REQ-5: not below 2 hours 4 minutes */
+	.closed_linger_us = 5000000ull,
+	.cut_linger_us = 30000000ull,
+};
+
+void flow_bug(const char *what, const char *file, int line)
+{
+	fprintf(stderr, "waxseald: bug: %s at %s:%d\n", what, file, line);
+	abort();
+}
+
+static const char *const state_names[FLOW_STATES] = {
+	[FLOW_HANDSHAKE] = "handshake", [FLOW_DIALOGUE] = "dialogue", [FLOW_SEALING] = "sealing", [FLOW_SEALED] = "sealed",
+	[FLOW_CLEAR] = "clear",         [FLOW_TAKEN] = "taken",       [FLOW_CUT] = "cut",         [FLOW_CLOSED] = "closed",
+};
+
+const char *flow_state_name(enum flow_state state)
+{
+	return state < FLOW_STATES ? state_names[state] : "?";
+}
+
+struct flow_table *flow_table_new(const char *name, const struct flow_limits *limits, const struct flow_ops *ops,
+                                  struct stats *stats, uint8_t worker, int socket)
+{
+	struct flow_table *table = calloc(1, sizeof(*table));
+	if (!table)
+		return NULL;
+	table->limits = *limits;
+	table->ops = *ops;
+	table->stats = stats;
+	table->ids = (uint64_t)worker << 56;
+	struct rte_hash_parameters params = {
+		.name = name,
+		.entries = limits->flows_max,
+		.key_len = sizeof(struct flow_key),
+		.hash_func = rte_jhash,
+		.hash_func_init_val = (uint32_t)rte_rand(), /* peers choose keys: the order of buckets is not theirs to know */
+		.socket_id = socket,
+		.extra_flag = RTE_HASH_EXTRA_FLAGS_EXT_TABLE, /* full means full, not an unlucky bucket */
+	};
+	table->hash = rte_hash_create(&params);
+	if (!table->hash)
+		goto out;
+	table->places = (uint32_t)rte_hash_max_key_id(table->hash) + 1;
+	table->flows = mmap(NULL, table->places * sizeof(struct flow), PROT_READ | PROT_WRITE,
+	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); /* touched as it fills */
+	if (table->flows != MAP_FAILED)
+		return table;
+	rte_hash_free(table->hash);
+out:
+	free(table);
+	return NULL;
+}
+
+void flow_table_free(struct flow_table *table)
+{
+	if (!table)
+		return;
+	for (uint32_t i = 0; i < table->places; i++)
+		if (table->flows[i].used)
+			flow_remove(table, &table->flows[i]);
+	BUG_ON(table->count || table->held_total);
+	munmap(table->flows, table->places * sizeof(struct flow));
+	rte_hash_free(table->hash);
+	free(table);
+}
+
+struct flow *flow_find(struct flow_table *table, const struct flow_key *key)
+{
+	int32_t at = rte_hash_lookup(table->hash, key);
+	return at < 0 ? NULL : &table->flows[at];
+}
+
+struct flow *flow_at(struct flow_table *table, uint32_t index)
+{
+	return index < table->places && table->flows[index].used ? &table->flows[index] : NULL;
+}
+
+uint32_t flow_places(const struct flow_table *table) { return table->places; }
+uint32_t flow_count(const struct flow_table *table) { return table->count; }
+uint32_t flow_held_total(const struct flow_table *table) { return table->held_total; }
+
+struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, uint64_t now_us)
+{
+	if (table->count >= table->limits.flows_max)
+		return NULL;
+	int32_t at = rte_hash_add_key(table->hash, key);
+	if (at < 0)
+		return NULL;
+	struct flow *flow = &table->flows[at];
+	BUG_ON(flow->used);
+	memset(flow, 0, sizeof(*flow));
+	flow->key = *key;
+	flow->used = true;
+	flow->id = ++table->ids;
+	flow->opened_us = flow->seen_us = now_us;
+	table->count++;
+	return flow;
+}
+
+void flow_finish(struct flow_table *table, struct flow *flow)
+{
+	if (flow->counted)
+		return;
+	flow->counted = true;
+	table->ops.closed(table->ops.context, flow);
+	flow->session = NULL;
+}
+
+void flow_remove(struct flow_table *table, struct flow *flow)
+{
+	flow_finish(table, flow);
+	flow_stream_free(table, flow);
+	rte_hash_del_key(table->hash, &flow->key);
+	flow->used = false;
+	table->count--;
+	stats_inc(table->stats, STAT_flows_closed);
+}
+
+/* ---- states ---- */
+
+#define TO(state) (1u << FLOW_##state)
+static const uint8_t edges[FLOW_STATES] = {
+	[FLOW_HANDSHAKE] = TO(DIALOGUE) | TO(SEALED) | TO(CLEAR) | TO(CUT) | TO(CLOSED), /* SEALED, CLEAR: joined mid-way, or level none */
+	[FLOW_DIALOGUE] = TO(SEALING) | TO(CLEAR) | TO(TAKEN) | TO(CUT) | TO(CLOSED),
+	[FLOW_SEALING] = TO(SEALED) | TO(CUT) | TO(CLOSED),
+	[FLOW_SEALED] = TO(CLOSED),
+	[FLOW_CLEAR] = TO(CUT) | TO(CLOSED),
+	[FLOW_TAKEN] = TO(CLOSED),
+	[FLOW_CUT] = TO(CLOSED),
+	[FLOW_CLOSED] = 0,
+};
+
+void flow_enter_state(struct flow_table *table, struct flow *flow, enum flow_state state, uint64_t now_us)
+{
+	BUG_ON(!(edges[flow->state] & (1u << state)));
+	flow->state = state;
+	flow->seen_us = now_us;
+	switch (state) {
+	case FLOW_DIALOGUE:
+	case FLOW_SEALING:
+	case FLOW_HANDSHAKE:
+		break;
+	case FLOW_TAKEN:
+		flow->taken = true;
+		break;
+	case FLOW_SEALED:
+	case FLOW_CLEAR:
+		if (!flow->stream)
+			break;
+		flow_stream_release_all(table, flow);
+		if (!flow->observed)
+			flow_stream_free(table, flow);
+		break;
+	case FLOW_CUT:
+	case FLOW_CLOSED:
+		flow_stream_free(table, flow);
+		flow_finish(table, flow);
+		break;
+	case FLOW_STATES:
+		BUG_ON(true);
+	}
+}
+
+/* ---- ageing ---- */
+
+static uint64_t idle_limit_us(const struct flow_limits *limits, const struct flow *flow)
+{
+	switch ((enum flow_state)flow->state) {
+	case FLOW_HANDSHAKE:
+		return limits->handshake_timeout_us;
+	case FLOW_DIALOGUE:
+	case FLOW_SEALING:
+		return limits->dialogue_timeout_us;
+	case FLOW_SEALED:
+	case FLOW_CLEAR:
+		return limits->sealed_timeout_us;
+	case FLOW_TAKEN:
+		return UINT64_MAX; /* its endpoints have timers of their own */
+	case FLOW_CUT:
+		return limits->cut_linger_us;
+	case FLOW_CLOSED:
+	case FLOW_STATES:
+		break;
+	}
+	return limits->closed_linger_us;
+}
+
+void flow_sweep(struct flow_table *table, uint64_t now_us)
+{
+	uint32_t share = (uint32_t)((uint64_t)table->places * FLOW_SWEEP_US / FLOW_SWEEP_ROUND_US) + 1;
+	if (!table->count || now_us - table->swept_us < FLOW_SWEEP_US)
+		return;
+	table->swept_us = now_us;
+	while (share--) {
+		struct flow *flow = &table->flows[table->sweep_at];
+		table->sweep_at = (table->sweep_at + 1) % table->places;
+		if (!flow->used || now_us - flow->seen_us <= idle_limit_us(&table->limits, flow))
+			continue;
+		if (flow->state != FLOW_CLOSED && flow->state != FLOW_CUT)
+			stats_inc(table->stats, STAT_flows_aged);
+		flow_remove(table, flow);
+	}
+}

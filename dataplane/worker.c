@@ -1,0 +1,220 @@
+/*
+ * worker.c - frames in, frames out, timers.
+ *
+ * Enters: a frame with its verdict. It is parsed, and goes to the flow table; whatever an event in its
+ * bytes asked for is carried out afterwards (worker_act.c). Leaves: frames, collected into bursts.
+ */
+#include "worker_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_mbuf.h>
+
+#include "../bpf/verdict.h"
+
+const struct worker_config worker_config_default = {
+	.takeovers_max = 4096,
+	.chunks_max = 65536,
+	.failure_memory_us = 3600000000ull,
+	.stall_us = 100000,
+	.unknown_grace_us = 300000000ull,
+	.tls = {.ca_file = NULL, .sessions_max = 8192, .profiles_max = 256},
+};
+
+static int by_deadline(const struct session *a, const struct session *b)
+{
+	if (a->deadline_us != b->deadline_us)
+		return a->deadline_us < b->deadline_us ? -1 : 1;
+	return a < b ? -1 : a > b;
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+RB_PROTOTYPE_STATIC(session_tree, session, node, by_deadline);
+RB_GENERATE_STATIC(session_tree, session, node, by_deadline)
+#pragma GCC diagnostic pop
+
+void session_set_deadline(struct worker *worker, struct session *session, uint64_t deadline_us)
+{
+	if (session->deadline_us == deadline_us)
+		return;
+	if (session->deadline_us != TCP_NEVER)
+		RB_REMOVE(session_tree, &worker->timers, session);
+	session->deadline_us = deadline_us;
+	if (deadline_us != TCP_NEVER)
+		RB_INSERT(session_tree, &worker->timers, session);
+}
+
+/* ---- frames out ---- */
+
+static void flush(struct worker *worker, enum port_side port)
+{
+	if (worker->tx_count[port])
+		worker->config.transmit(worker->config.context, port, worker->tx[port], worker->tx_count[port]);
+	worker->tx_count[port] = 0;
+}
+
+void worker_tx(struct worker *worker, enum port_side port, struct rte_mbuf *mbuf)
+{
+	stats_inc(worker->stats, STAT_tx_packets);
+	stats_add(worker->stats, STAT_tx_bytes, rte_pktmbuf_pkt_len(mbuf));
+	worker->tx[port][worker->tx_count[port]++] = mbuf;
+	if (worker->tx_count[port] == WORKER_TX_MAX)
+		flush(worker, port);
+}
+
+/* ---- frames in ---- */
+
+/* ICMP about a flow that was taken over concerns waxseal's endpoint; about any other it passes (RFC 5927). */
+static void icmp(struct worker *worker, struct rte_mbuf *mbuf, enum port_side from)
+{
+	struct packet_icmp icmp;
+	if (packet_icmp_parse(&icmp, rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_data_len(mbuf))) {
+		bool to_server = icmp.port_dst == WAXSEAL_SMTP_PORT;
+		struct flow_key key = {.client_port = to_server ? icmp.port_src : icmp.port_dst,
+		                       .server_port = to_server ? icmp.port_dst : icmp.port_src};
+		memcpy(key.client, to_server ? icmp.addr_src : icmp.addr_dst, 16);
+		memcpy(key.server, to_server ? icmp.addr_dst : icmp.addr_src, 16);
+		struct flow *flow = flow_find(worker->flows, &key);
+		struct session *session = flow ? flow->session : NULL;
+		if (flow && flow->taken) {
+			if (session && session->takeover && icmp.too_big)
+				takeover_too_big(session->takeover, to_server ? SERVER : CLIENT, icmp.seq, icmp.mtu, worker->now_us);
+			rte_pktmbuf_free(mbuf);
+			return;
+		}
+	}
+	worker_tx(worker, port_other(from), mbuf);
+}
+
+static bool refused(struct worker *worker, enum packet_verdict verdict)
+{
+	switch (verdict) {
+	case PACKET_OK:
+		return false;
+	case PACKET_FRAGMENT:
+		stats_inc(worker->stats, STAT_drop_fragment);
+		return true;
+	case PACKET_NOT_TCP:
+	case PACKET_MALFORMED:
+		break;
+	}
+	stats_inc(worker->stats, STAT_drop_malformed);
+	return true;
+}
+
+void worker_input(struct worker *worker, struct rte_mbuf *mbuf, enum port_side from, uint64_t now_us)
+{
+	const struct verdict *verdict = (const struct verdict *)(rte_pktmbuf_mtod(mbuf, uint8_t *) - WAXSEAL_VERDICT_BYTES);
+	uint32_t hash = verdict->flow_hash;
+	struct packet packet;
+
+	worker->now_us = now_us;
+	stats_inc(worker->stats, STAT_rx_packets);
+	stats_add(worker->stats, STAT_rx_bytes, rte_pktmbuf_pkt_len(mbuf));
+	if (verdict->action == VERDICT_ICMP) {
+		icmp(worker, mbuf, from);
+		return;
+	}
+	if (refused(worker, packet_parse(&packet, rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_data_len(mbuf)))) {
+		rte_pktmbuf_free(mbuf);
+		return;
+	}
+	flow_packet(worker->flows, mbuf, &packet, from, hash, now_us);
+	if (worker->due)
+		session_act(worker, worker->due);
+}
+
+/* ---- time ---- */
+
+static void fire(struct worker *worker, struct session *session)
+{
+	session_set_deadline(worker, session, TCP_NEVER);
+	if (session->takeover) {
+		takeover_tick(session->takeover, worker->now_us);
+		session_takeover_moved(worker, session);
+	} else {
+		session_stalled(worker, session);
+	}
+}
+
+void worker_tick(struct worker *worker, uint64_t now_us)
+{
+	struct session *session;
+	worker->now_us = now_us;
+	while ((session = RB_MIN(session_tree, &worker->timers)) && session->deadline_us <= now_us)
+		fire(worker, session);
+	flow_sweep(worker->flows, now_us);
+	flush(worker, INSIDE);
+	flush(worker, OUTSIDE);
+}
+
+uint64_t worker_deadline_us(const struct worker *worker)
+{
+	const struct session *session = RB_MIN(session_tree, (struct session_tree *)&worker->timers);
+	uint64_t sweep = worker->now_us + FLOW_SWEEP_US;
+	return session && session->deadline_us < sweep ? session->deadline_us : sweep;
+}
+
+void worker_set_image(struct worker *worker, const struct policy_image *image)
+{
+	worker->image = image;
+}
+
+/* ---- life ---- */
+
+struct worker *worker_new(const struct worker_config *config, uint64_t now_us, char *error, size_t error_len)
+{
+	struct worker *worker = calloc(1, sizeof(*worker));
+	char name[32];
+	if (!worker)
+		goto no_memory;
+	worker->config = *config;
+	worker->stats = config->stats;
+	worker->started_us = worker->now_us = now_us;
+	RB_INIT(&worker->timers);
+
+	struct flow_ops ops = worker_flow_ops;
+	ops.context = worker;
+	snprintf(name, sizeof(name), "flows%u", config->index);
+	worker->flows = flow_table_new(name, &config->flows, &ops, worker->stats, (uint8_t)config->index, config->socket);
+	worker->pool = tcp_pool_new(config->chunks_max);
+	worker->memory = takeover_memory_new(TAKEOVER_MEMORY_MAX, config->failure_memory_us);
+	if (!worker->flows || !worker->pool || !worker->memory)
+		goto no_memory;
+	worker->tls = tls_context_new(&config->tls, error, error_len);
+	if (!worker->tls)
+		goto out;
+	worker_takeover_env(worker);
+	return worker;
+no_memory:
+	snprintf(error, error_len, "worker %u: no memory for flows = %u, or less hugepage memory than memory_mb asks for",
+	         config->index, config->flows.flows_max);
+out:
+	worker_free(worker, now_us);
+	return NULL;
+}
+
+void worker_free(struct worker *worker, uint64_t now_us)
+{
+	if (!worker)
+		return;
+	worker->now_us = now_us;
+	for (uint32_t i = 0; worker->flows && i < flow_places(worker->flows); i++) {
+		struct flow *flow = flow_at(worker->flows, i);
+		struct session *session = flow ? flow->session : NULL;
+		if (session && session->takeover) {
+			takeover_stop(session->takeover, now_us);
+			session_takeover_moved(worker, session);
+		}
+	}
+	flush(worker, INSIDE);
+	flush(worker, OUTSIDE);
+	flow_table_free(worker->flows);
+	takeover_memory_free(worker->memory);
+	tls_context_free(worker->tls);
+	tcp_pool_free(worker->pool);
+	free(worker);
+}

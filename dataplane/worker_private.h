@@ -1,0 +1,101 @@
+/*
+ * worker_private.h - what the worker's files share.
+ *
+ *   worker.c           frames in, frames out, timers
+ *   worker_watch.c     flow_ops: bytes to smtp/ and tls/, and what their events mean
+ *   worker_act.c       carries out what an event asked for: decide, seal, cut, let go
+ *   worker_takeover.c  adoption, and the segments of taken-over sessions
+ *   worker_report.c    counters and the event of a session that ends
+ */
+#ifndef WAXSEAL_WORKER_PRIVATE_H
+#define WAXSEAL_WORKER_PRIVATE_H
+
+#include <bsd/sys/tree.h>
+
+#include "smtp/smtp.h"
+#include "worker.h"
+
+#define WORKER_TX_MAX 64 /* frames collected for one burst */
+
+/* What an event in the byte stream asked for; carried out when the packet has been dealt with, so that
+ * everything approved has left by then. */
+enum session_due {
+	DUE_NOTHING,
+	DUE_DECIDE, /* MAIL or AUTH is held, the dialogue is quiet */
+	DUE_SEAL,   /* encrypted both ways */
+	DUE_CUT,    /* injection, below the floor, no TLS after 220 */
+	DUE_BLOCK,  /* level block: take over as soon as the greeting is through */
+	DUE_PASS,   /* not SMTP, or past following: the rule's `nonsmtp` */
+};
+
+/* What a session needs while it is watched, followed in clear, or taken over; a sealed one has none. */
+struct session {
+	RB_ENTRY(session) node; /* in worker->timers while deadline_us is set */
+	uint64_t deadline_us;   /* TCP_NEVER: none */
+	struct flow *flow;
+	struct smtp_dialogue *smtp;
+	struct tls_watch *tls;
+	struct takeover *takeover;
+	uint64_t tls_base[SIDES]; /* stream offsets at which TLS begins */
+	struct packet_template template[SIDES];
+	enum session_due due;
+	bool blocked;
+	enum stats_end end;
+	enum policy_reason reason;
+	char rule[64], server_name[64], detail[128];
+	uint32_t messages, recipients;
+	struct { char domain[64]; uint8_t fate; } rcpt[STATS_EVENT_RECIPIENTS_MAX];
+};
+
+RB_HEAD(session_tree, session);
+
+struct worker {
+	struct worker_config config;
+	struct flow_table *flows;
+	struct tcp_pool *pool;
+	struct tls_context *tls;
+	struct takeover_memory *memory;
+	struct takeover_env env;
+	struct stats *stats;
+	const struct policy_image *image;
+	struct session *due; /* a session whose bytes asked for something in this packet */
+	struct session_tree timers;
+	uint64_t now_us, started_us;
+	uint32_t takeovers;
+	struct rte_mbuf *tx[PORTS][WORKER_TX_MAX];
+	unsigned tx_count[PORTS];
+};
+
+/* worker.c */
+void worker_tx(struct worker *worker, enum port_side port, struct rte_mbuf *mbuf);
+void session_set_deadline(struct worker *worker, struct session *session, uint64_t deadline_us);
+static inline bool flow_inbound(const struct flow *flow) { return flow->client_port_side == OUTSIDE; }
+static inline enum port_side flow_port(const struct flow *flow, enum side side)
+{
+	return side == CLIENT ? flow->client_port_side : port_other(flow->client_port_side);
+}
+
+/* worker_watch.c */
+extern const struct flow_ops worker_flow_ops;
+const struct image_rule *worker_rule(const struct worker *worker, const struct flow *flow);
+
+/* worker_act.c */
+void session_act(struct worker *worker, struct session *session);
+void session_stalled(struct worker *worker, struct session *session);
+void session_let_go(struct worker *worker, struct session *session);
+void session_cut(struct worker *worker, struct session *session, enum policy_reason reason, const char *detail);
+void worker_reset_both(struct worker *worker, const struct flow *flow, struct packet_template template[SIDES]);
+
+/* worker_takeover.c */
+void session_adopt(struct worker *worker, struct session *session, enum takeover_cause cause, const struct policy_decision *refusal);
+void session_takeover_moved(struct worker *worker, struct session *session);
+void worker_takeover_env(struct worker *worker);
+void worker_taken(void *context, struct flow *flow, enum side from, struct rte_mbuf *mbuf, const struct packet *packet);
+
+/* worker_report.c */
+void session_free(struct worker *worker, struct session *session);
+void worker_closed(void *context, struct flow *flow);
+void session_observed(struct worker *worker, struct session *session, enum smtp_event event);
+void session_would(struct worker *worker, struct session *session, const struct image_rule *rule, struct policy_decision decision);
+
+#endif

@@ -1,0 +1,89 @@
+/* flow/table.c: places, limits, ageing, and the edges between states. */
+#include "flow_harness.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int small(void **state)
+{
+	struct flow_limits limits = flow_limits_default;
+	(void)state;
+	limits.flows_max = 64;
+	return h_setup_limits(&limits);
+}
+
+static void a_full_table_refuses_and_counts(void **state)
+{
+	(void)state;
+	for (uint16_t i = 0; i < 70; i++)
+		h_packet((struct seg){.from = CLIENT, .port = (uint16_t)(2000 + i), .flags = PACKET_SYN});
+	assert_int_equal(flow_count(h.table), 64);
+	assert_int_equal(stats_get(h.stats, STAT_flows_refused), 6);
+	assert_int_equal(h.sent_count, 64);
+}
+
+static void idle_flows_age_out(void **state)
+{
+	(void)state;
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN});
+	uint64_t limit = h.now + flow_limits_default.handshake_timeout_us;
+	for (uint64_t t = h.now; t < limit; t += FLOW_SWEEP_US * 100)
+		flow_sweep(h.table, t);
+	assert_int_equal(flow_count(h.table), 1);
+	for (uint64_t t = limit; t <= limit + 2 * FLOW_SWEEP_ROUND_US; t += FLOW_SWEEP_US)
+		flow_sweep(h.table, t);
+	assert_int_equal(flow_count(h.table), 0);
+	assert_int_equal(stats_get(h.stats, STAT_flows_aged), 1);
+	assert_int_equal(h.closed, 1);
+}
+
+static void a_closed_flow_lingers_then_goes(void **state)
+{
+	(void)state;
+	h_handshake();
+	flow_enter_state(h.table, h.last, FLOW_CLOSED, h.now);
+	flow_sweep(h.table, h.now + FLOW_SWEEP_US);
+	assert_int_equal(flow_count(h.table), 1);
+	for (uint64_t t = h.now; t <= h.now + 3 * FLOW_SWEEP_ROUND_US; t += FLOW_SWEEP_US)
+		flow_sweep(h.table, t);
+	assert_int_equal(flow_count(h.table), 0);
+	assert_int_equal(stats_get(h.stats, STAT_flows_aged), 0);
+}
+
+/* Once sealed, nothing brings a flow back: the setter takes the process down rather than obey. */
+static void a_forbidden_edge_is_a_bug(void **state)
+{
+	int status;
+	(void)state;
+	h_handshake();
+	flow_enter_state(h.table, h.last, FLOW_SEALING, h.now);
+	flow_enter_state(h.table, h.last, FLOW_SEALED, h.now);
+	pid_t child = fork();
+	if (child == 0) {
+		signal(SIGABRT, SIG_DFL);
+		flow_enter_state(h.table, h.last, FLOW_CLEAR, h.now);
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static void every_state_has_a_name(void **state)
+{
+	(void)state;
+	for (unsigned s = 0; s < FLOW_STATES; s++)
+		assert_string_not_equal(flow_state_name(s), "?");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_full_table_refuses_and_counts, small, h_teardown),
+		cmocka_unit_test_setup_teardown(idle_flows_age_out, h_setup, h_teardown),
+		cmocka_unit_test_setup_teardown(a_closed_flow_lingers_then_goes, h_setup, h_teardown),
+		cmocka_unit_test_setup_teardown(a_forbidden_edge_is_a_bug, h_setup, h_teardown),
+		cmocka_unit_test(every_state_has_a_name),
+	};
+	return cmocka_run_group_tests(tests, h_start_eal, NULL);
+}

@@ -1,0 +1,169 @@
+/* flow/track.c: handshake, RST and FIN, joining, what is dropped. */
+#include "flow_harness.h"
+
+static void a_handshake_is_followed(void **state)
+{
+	(void)state;
+	h_handshake();
+	assert_int_equal(h.opened, 1);
+	assert_int_equal(h.last->side[CLIENT].mss, 1460);
+	assert_int_equal(h.last->side[CLIENT].wscale, 7);
+	assert_true(h.last->sack_ok);
+	assert_false(h.last->ts_ok);
+	assert_int_equal(h.last->side[SERVER].next, SERVER_ISN + 1);
+}
+
+static void window_scaling_needs_both(void **state)
+{
+	(void)state;
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN, .syn_options = true});
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_SYN | PACKET_ACK, .ack = 1});
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 1, .ack = 1});
+	assert_int_equal(h.last->side[CLIENT].wscale, 0);
+	assert_false(h.last->sack_ok);
+}
+
+static void a_syn_loses_data_and_fast_open(void **state)
+{
+	(void)state;
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN, .syn_options = true, .syn_tfo = true, .payload = "EHLO evil\r\n"});
+	assert_int_equal(h.sent_count, 1);
+	assert_int_equal(h.sent[0].len, 0);
+	assert_int_equal(stats_get(h.stats, STAT_syn_cleaned), 1);
+}
+
+static void a_second_synack_with_another_isn_is_dropped(void **state)
+{
+	(void)state;
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN});
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_SYN | PACKET_ACK, .ack = 1});
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_SYN | PACKET_ACK, .seq = 500, .ack = 1});
+	assert_int_equal(h.sent_count, 2);
+	assert_int_equal(stats_get(h.stats, STAT_drop_state), 1);
+}
+
+static void a_split_handshake_is_dropped(void **state)
+{
+	(void)state;
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN});
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_SYN});
+	assert_int_equal(h.sent_count, 1);
+}
+
+static void a_bad_checksum_is_dropped(void **state)
+{
+	(void)state;
+	h_handshake();
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 1, .ack = 1, .payload = "NOOP\r\n", .bad_checksum = true});
+	assert_int_equal(h.sent_count, 0);
+	assert_int_equal(stats_get(h.stats, STAT_drop_checksum), 1);
+}
+
+static void packets_of_a_side_come_by_its_port(void **state)
+{
+	(void)state;
+	h_handshake();
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 1, .ack = 1, .payload = "NOOP\r\n", .wrong_side = true});
+	assert_int_equal(h.sent_count, 0);
+}
+
+static void an_ack_of_what_was_not_forwarded_is_dropped(void **state)
+{
+	(void)state;
+	h_handshake();
+	h.approve[CLIENT] = 0;
+	h_data(CLIENT, 1, 1, "MAIL FROM:<>\r\n");
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_ACK, .seq = 1, .ack = 15});
+	assert_int_equal(h.sent_count, 0);
+	assert_int_equal(stats_get(h.stats, STAT_drop_state), 1);
+}
+
+/* RFC 5961, section 3.2 */
+static void only_an_exact_rst_ends_a_flow(void **state)
+{
+	(void)state;
+	h_handshake();
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 200000000});
+	assert_int_equal(h.sent_count, 0);
+	assert_int_equal(stats_get(h.stats, STAT_drop_reset), 1);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 50});
+	assert_int_equal(h.sent_count, 1); /* in the window: the server challenges it */
+	assert_int_equal(h.last->state, FLOW_DIALOGUE);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 1});
+	assert_int_equal(h.sent_count, 2);
+	assert_int_equal(h.last->state, FLOW_CLOSED);
+	assert_int_equal(h.closed, 1);
+}
+
+static void a_rst_behind_held_bytes_is_moved_to_the_servers_view(void **state)
+{
+	(void)state;
+	h_handshake();
+	h.approve[CLIENT] = 0;
+	h_data(CLIENT, 1, 1, "MAIL FROM:<>\r\n");
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 15});
+	assert_int_equal(h.sent_count, 1);
+	h_sent(0, CLIENT, 1, "");
+	assert_int_equal(h.last->state, FLOW_CLOSED);
+}
+
+static void a_refused_connection_closes(void **state)
+{
+	(void)state;
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN});
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_RST | PACKET_ACK, .ack = 1});
+	assert_int_equal(h.sent_count, 2);
+	assert_int_equal(h.last->state, FLOW_CLOSED);
+}
+
+static void both_fins_close_and_the_port_can_be_used_again(void **state)
+{
+	(void)state;
+	h_handshake();
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_FIN | PACKET_ACK, .seq = 1, .ack = 1});
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_FIN | PACKET_ACK, .seq = 1, .ack = 2});
+	assert_int_equal(h.last->state, FLOW_DIALOGUE);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 2, .ack = 2});
+	assert_int_equal(h.last->state, FLOW_CLOSED);
+	assert_int_equal(h.closed, 1);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN});
+	assert_int_equal(h.opened, 2);
+	assert_int_equal(flow_count(h.table), 1);
+}
+
+static void a_flow_joined_in_the_middle_is_asked_about(void **state)
+{
+	(void)state;
+	h_data(CLIENT, 100, 100, "\x17\x03\x03");
+	assert_int_equal(h.joined, 1);
+	assert_int_equal(h.sent_count, 1);
+	h.join_as = FLOW_CUT;
+	h_packet((struct seg){.from = CLIENT, .port = 40001, .flags = PACKET_ACK, .seq = 100, .ack = 100, .payload = "MAIL"});
+	assert_int_equal(h.joined, 2);
+	assert_int_equal(h.sent_count, 1);
+	assert_int_equal(stats_get(h.stats, STAT_drop_cut), 1);
+}
+
+static void a_syn_while_open_is_left_to_the_endpoint(void **state)
+{
+	(void)state;
+	h_handshake();
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN, .seq = 5000});
+	assert_int_equal(h.sent_count, 1);
+	assert_int_equal(h.last->state, FLOW_DIALOGUE);
+	assert_int_equal(h.opened, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, h_setup, h_teardown)
+		T(a_handshake_is_followed), T(window_scaling_needs_both), T(a_syn_loses_data_and_fast_open),
+		T(a_second_synack_with_another_isn_is_dropped), T(a_split_handshake_is_dropped), T(a_bad_checksum_is_dropped),
+		T(packets_of_a_side_come_by_its_port), T(an_ack_of_what_was_not_forwarded_is_dropped),
+		T(only_an_exact_rst_ends_a_flow), T(a_rst_behind_held_bytes_is_moved_to_the_servers_view),
+		T(a_refused_connection_closes), T(both_fins_close_and_the_port_can_be_used_again),
+		T(a_flow_joined_in_the_middle_is_asked_about), T(a_syn_while_open_is_left_to_the_endpoint),
+	};
+	return cmocka_run_group_tests(tests, h_start_eal, NULL);
+}
