@@ -1,0 +1,265 @@
+/*
+ * config.c - options of waxseal-agent and waxseal in one table {section, name, reader, field, default}.
+ *
+ * The file is cut into lines here and parsed by inih: a reader of our own counts the lines, so that an
+ * error can name one, refuses lines that inih would silently break in two, and takes the indentation
+ * off, which inih would read as a continuation. The first thing wrong ends the reading.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DATABASES_MAX 65535
+
+struct option;
+/* NULL, or what would be right. */
+typedef const char *option_reader(struct control_config *config, const struct option *option, const char *value);
+
+struct option {
+	const char *section, *name;
+	option_reader *read; /* NULL: a section of waxseald's, which judges it */
+	size_t offset, size;
+	const char *initial;
+};
+
+static const char *read_text(struct control_config *config, const struct option *option, const char *value)
+{
+	if (strlen(value) >= option->size)
+		return "a text of at most 255 characters";
+	strcpy((char *)config + option->offset, value);
+	return NULL;
+}
+
+static const char *read_path(struct control_config *config, const struct option *option, const char *value)
+{
+	return *value ? read_text(config, option, value) : "the path of a file";
+}
+
+static const char *read_prefix(struct control_config *config, const struct option *option, const char *value)
+{
+	for (const char *p = value; *p; p++)
+		if (*p <= ' ' || *p == 0x7f)
+			return "a prefix of Redis keys without spaces, such as waxseal:";
+	if (!*value || strlen(value) >= option->size)
+		return "a prefix of Redis keys of 1 to 63 characters, such as waxseal:";
+	strcpy((char *)config + option->offset, value);
+	return NULL;
+}
+
+/* "host:port" or "[v6]:port". */
+static bool host_and_port(const char *value, char host[CONTROL_TEXT_MAX], uint16_t *port)
+{
+	const char *colon = strrchr(value, ':');
+	char *end;
+
+	if (!colon || colon == value || strlen(value) >= CONTROL_TEXT_MAX)
+		return false;
+	unsigned long n = strtoul(colon + 1, &end, 10);
+	if (colon[1] < '0' || colon[1] > '9' || *end || n < 1 || n > 65535)
+		return false;
+	size_t len = (size_t)(colon - value);
+	if (value[0] == '[') {
+		if (len < 3 || value[len - 1] != ']')
+			return false;
+		value++;
+		len -= 2;
+	}
+	memcpy(host, value, len);
+	host[len] = 0;
+	*port = (uint16_t)n;
+	return true;
+}
+
+static const char *read_redis(struct control_config *config, const struct option *option, const char *value)
+{
+	static const char right[] = "host:port, [2001:db8::1]:port, or unix:/path/to/socket";
+
+	if (strlen(value) >= option->size)
+		return right;
+	if (!strncmp(value, "unix:", 5)) {
+		if (value[5] != '/')
+			return right;
+		strcpy(config->redis_unix, value + 5);
+	} else {
+		if (!host_and_port(value, config->redis_host, &config->redis_port))
+			return right;
+		config->redis_unix[0] = 0;
+	}
+	strcpy(config->redis_address, value);
+	return NULL;
+}
+
+static const char *read_metrics(struct control_config *config, const struct option *option, const char *value)
+{
+	(void)option;
+	config->metrics_port = 0;
+	config->metrics_host[0] = 0;
+	if (*value && !host_and_port(value, config->metrics_host, &config->metrics_port))
+		return "address:port such as 127.0.0.1:9825, or nothing";
+	return NULL;
+}
+
+static const char *read_database(struct control_config *config, const struct option *option, const char *value)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	(void)option;
+	if (*value < '0' || *value > '9' || *end || n > DATABASES_MAX)
+		return "a number from 0 to 65535";
+	config->redis_database = (uint32_t)n;
+	return NULL;
+}
+
+static const char *read_file_prefix(struct control_config *config, const struct option *option, const char *value)
+{
+	if (!*value || strchr(value, '/') || strlen(value) >= option->size)
+		return "a name without '/'";
+	strcpy((char *)config + option->offset, value);
+	return NULL;
+}
+
+#define FIELD(name) offsetof(struct control_config, name), sizeof(((struct control_config *)0)->name)
+static const struct option options[] = {
+	{"ports", "", NULL, 0, 0, ""},
+	{"dataplane", "file_prefix", read_file_prefix, FIELD(file_prefix), "waxseal"},
+	{"dataplane", "", NULL, 0, 0, ""},
+	{"policy", "image", read_path, FIELD(image), "/var/lib/waxseal/policy.image"},
+	{"policy", "", NULL, 0, 0, ""},
+	{"tls", "", NULL, 0, 0, ""},
+	{"limits", "", NULL, 0, 0, ""},
+	{"events", "", NULL, 0, 0, ""},
+	{"redis", "address", read_redis, FIELD(redis_address), "127.0.0.1:6379"},
+	{"redis", "user", read_text, FIELD(redis_user), ""},
+	{"redis", "password", read_text, FIELD(redis_password), ""},
+	{"redis", "database", read_database, FIELD(redis_database), "0"},
+	{"redis", "prefix", read_prefix, FIELD(redis_prefix), "waxseal:"},
+	{"agent", "metrics", read_metrics, FIELD(metrics_host), "127.0.0.1:9825"},
+	{"agent", "state", read_path, FIELD(state), "/var/lib/waxseal/agent.json"},
+	{"agent", "rules", read_path, FIELD(rules), "/var/lib/waxseal/agent-rules.json"},
+};
+#define OPTIONS (sizeof(options) / sizeof(options[0]))
+
+struct reading {
+	struct control_config *config;
+	FILE *file;
+	const char *path;
+	unsigned line;
+	bool failed;
+	char *error;
+	size_t error_len;
+};
+
+static int fail(struct reading *reading, const char *text)
+{
+	if (!reading->failed)
+		snprintf(reading->error, reading->error_len, "%s:%u: %s", reading->path, reading->line, text);
+	reading->failed = true;
+	return 0;
+}
+
+/* inih's fgets: one line a call, NULL at the end or after an error. */
+static char *next_line(char *out, int size, void *stream)
+{
+	struct reading *reading = stream;
+	char line[CONTROL_LINE_MAX + 2];
+
+	if (reading->failed || !fgets(line, sizeof(line), reading->file))
+		return NULL;
+	reading->line++;
+	size_t len = strcspn(line, "\r\n");
+	if (len == sizeof(line) - 1 && !feof(reading->file)) {
+		fail(reading, "line is longer than 198 characters");
+		return NULL;
+	}
+	line[len] = 0;
+	char *text = line + strspn(line, " \t");
+	if (*text && *text != ';' && *text != '#' && *text != '[' && !strpbrk(text, "=:")) {
+		fail(reading, "not an option: write name = value below a [section]");
+		return NULL;
+	}
+	snprintf(out, (size_t)size, "%s\n", text);
+	return out;
+}
+
+static int unknown(struct reading *reading, const char *section, const char *name)
+{
+	char text[CONTROL_TEXT_MAX * 2];
+	bool known_section = false;
+
+	for (size_t i = 0; i < OPTIONS; i++)
+		known_section |= !strcmp(options[i].section, section);
+	int at = known_section ? snprintf(text, sizeof(text), "[%.60s] %.60s: no such option; there are", section, name)
+			       : snprintf(text, sizeof(text), "[%.60s]: no such section; there are", section);
+	const char *last = "";
+	for (size_t i = 0; i < OPTIONS && at > 0 && (size_t)at < sizeof(text); i++) {
+		if (known_section ? strcmp(options[i].section, section) : !strcmp(options[i].section, last))
+			continue;
+		at += snprintf(text + at, sizeof(text) - (size_t)at, " %s", known_section ? options[i].name : options[i].section);
+		last = options[i].section;
+	}
+	return fail(reading, text);
+}
+
+static int one_option(void *user, const char *section, const char *name, const char *value)
+{
+	struct reading *reading = user;
+	char text[CONTROL_TEXT_MAX * 2];
+
+	for (size_t i = 0; i < OPTIONS; i++) {
+		const struct option *option = &options[i];
+		if (strcmp(option->section, section))
+			continue;
+		if (!option->read)
+			return 1;
+		if (strcmp(option->name, name))
+			continue;
+		const char *right = option->read(reading->config, option, value);
+		if (!right)
+			return 1;
+		/* A password is never repeated, not even a wrong one. */
+		snprintf(text, sizeof(text), "[%s] %s = %.100s: not %s", section, name,
+			 strcmp(name, "password") ? value : "...", right);
+		return fail(reading, text);
+	}
+	return unknown(reading, section, name);
+}
+
+void control_config_default(struct control_config *config)
+{
+	memset(config, 0, sizeof(*config));
+	for (size_t i = 0; i < OPTIONS; i++)
+		if (options[i].read)
+			options[i].read(config, &options[i], options[i].initial);
+}
+
+int control_config_read(struct control_config *config, const char *path, char *error, size_t error_len)
+{
+	struct reading reading = {.config = config, .path = path, .error = error, .error_len = error_len};
+
+	control_config_default(config);
+	reading.file = fopen(path, "re");
+	if (!reading.file) {
+		snprintf(error, error_len, "%s: %s; --config FILE names another one", path, strerror(errno));
+		return -1;
+	}
+	int line = ini_parse_stream(next_line, &reading, one_option, &reading);
+	if (!reading.failed && ferror(reading.file)) {
+		snprintf(error, error_len, "%s: cannot be read; a regular file is wanted", path);
+		reading.failed = true;
+	} else if (!reading.failed && line != 0) {
+		reading.line = line > 0 ? (unsigned)line : reading.line;
+		fail(&reading, "not an option: write name = value below a [section]");
+	}
+	fclose(reading.file);
+	if (!reading.failed && config->redis_user[0] && !config->redis_password[0]) {
+		snprintf(error, error_len, "%s: [redis] user: needs a password too", path);
+		reading.failed = true;
+	}
+	return reading.failed ? -1 : 0;
+}

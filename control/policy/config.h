@@ -1,0 +1,40 @@
+/*
+ * config.h - the control programs' part of the configuration file (deploy/waxseal.conf shows every option).
+ *
+ * Enters: the INI file that waxseald, waxseal-agent and waxseal share. Leaves: one struct of checked
+ * values, or one line that says file, line, option and what would be right. Options that only waxseald
+ * reads are its own to judge and are passed over; in [redis] and [agent] an unknown one is an error.
+ */
+#ifndef WAXSEAL_CONTROL_CONFIG_H
+#define WAXSEAL_CONTROL_CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONTROL_CONFIG_DEFAULT "/etc/waxseal/waxseal.conf"
+#define CONTROL_TEXT_MAX 256
+#define CONTROL_PREFIX_MAX 64  /* of Redis keys */
+#define CONTROL_LINE_MAX 198   /* inih's own limit on a line of the file */
+
+struct control_config {
+	/* Redis: `redis_unix` if it is not "", else host and port. */
+	char redis_host[CONTROL_TEXT_MAX], redis_unix[CONTROL_TEXT_MAX];
+	uint16_t redis_port;
+	char redis_address[CONTROL_TEXT_MAX]; /* as written, for messages */
+	char redis_user[CONTROL_TEXT_MAX], redis_password[CONTROL_TEXT_MAX];
+	uint32_t redis_database;
+	char redis_prefix[CONTROL_PREFIX_MAX];
+	char image[CONTROL_TEXT_MAX];       /* policy image */
+	char file_prefix[CONTROL_TEXT_MAX]; /* of waxseald's DPDK runtime directory */
+	char metrics_host[CONTROL_TEXT_MAX];
+	uint16_t metrics_port;              /* 0: no /metrics */
+	char state[CONTROL_TEXT_MAX];       /* agent.json */
+	char rules[CONTROL_TEXT_MAX];       /* the agent's memory of the rules in force */
+};
+
+/* The defaults, as in deploy/waxseal.conf. */
+void control_config_default(struct control_config *config);
+/* The defaults, then the file. 0, or -1 with `error`. */
+int control_config_read(struct control_config *config, const char *path, char *error, size_t error_len);
+
+#endif
