@@ -1,0 +1,440 @@
+/*
+ * agent.c - joins watch, store and the files: an event marks, a timer compiles, a heartbeat tells.
+ *
+ * An edit is in the image DEBOUNCE_QUIET_US after the last of a burst and DEBOUNCE_MAX_US after the first
+ * at the latest. Until Redis has been read whole nothing is compiled from it. What is in force when Redis
+ * cannot be had is the image that is there; from the agent's memory it is made again only if it is missing
+ * or broken, or when a rule in it expires.
+ */
+#include "agent.h"
+
+#include <ev.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "../../dataplane/policy/policy.h"
+#include "memory.h"
+#include "metrics.h"
+#include "report.h"
+
+#define REFUSED_LOGGED_MAX 20 /* at one compile */
+
+struct agent_timers {
+	ev_timer publish, heartbeat, expiry;
+};
+
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fputs("waxseal-agent: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+}
+
+static uint64_t monotonic_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void timer_set(struct agent *agent, ev_timer *timer, double seconds)
+{
+	ev_timer_stop(agent->loop, timer);
+	ev_timer_set(timer, seconds, 0);
+	ev_timer_start(agent->loop, timer);
+}
+
+static void touch(struct agent *agent)
+{
+	struct agent_timers *timers = agent->timers;
+	uint64_t now = monotonic_us();
+
+	debounce_touch(&agent->debounce, now);
+	timer_set(agent, &timers->publish, (double)debounce_left(&agent->debounce, now) / 1e6);
+}
+
+static void finish(struct agent *agent, int exit_code)
+{
+	agent->exit_code = exit_code;
+	ev_break(agent->loop, EVBREAK_ALL);
+}
+
+/* ---- what is told ---- */
+
+static void tell(struct agent *agent)
+{
+	char error[AGENT_ERROR_MAX];
+
+	if (agent->once)
+		return;
+	if (report_state(agent, error, sizeof(error)) == 0)
+		agent->state_failed_at = 0;
+	else if (!agent->state_failed_at) {
+		say("%s", error);
+		agent->state_failed_at = ev_now(agent->loop);
+	}
+	char *text = agent->metrics ? report_metrics(agent) : NULL;
+	if (text)
+		metrics_publish(agent->metrics, text);
+}
+
+struct logging {
+	uint64_t print; /* of all keys and errors */
+	size_t left;
+};
+
+static void print_refused(void *context, const char *redis_key, const char *error)
+{
+	struct logging *logging = context;
+	const char *texts[] = {redis_key, error};
+
+	for (int t = 0; t < 2; t++)
+		for (const char *p = texts[t]; *p; p++)
+			logging->print = (logging->print ^ (uint8_t)*p) * 0x100000001b3u; /* FNV-1a */
+}
+
+static void log_refused(void *context, const char *redis_key, const char *error)
+{
+	struct logging *logging = context;
+
+	if (!logging->left)
+		return;
+	logging->left--;
+	say("refused key=%s: %s", redis_key, error);
+}
+
+/* Each refusal is logged once, not again with every edit of another rule. */
+static void log_new_refusals(struct agent *agent)
+{
+	struct logging logging = {.print = 0xcbf29ce484222325u, .left = REFUSED_LOGGED_MAX};
+
+	store_refused(agent->store, print_refused, &logging);
+	if (logging.print == agent->refused_logged)
+		return;
+	agent->refused_logged = logging.print;
+	size_t count = store_refused(agent->store, log_refused, &logging);
+	if (count > REFUSED_LOGGED_MAX)
+		say("refused and not listed here: %zu keys more", count - REFUSED_LOGGED_MAX);
+}
+
+/* ---- the image ---- */
+
+static bool may_compile(const struct agent *agent)
+{
+	return agent->in_step || (agent->seeded && !(store_refuses_empty(agent->store) && store_pending(agent->store)));
+}
+
+enum written { WRITTEN, UNCHANGED, FAILED };
+
+static enum written write_image(struct agent *agent, uint64_t now)
+{
+	struct agent_image *image = &agent->image;
+	uint64_t generation = agent->generation_present ? agent->generation : now, start = monotonic_us();
+	size_t len;
+
+	void *bytes = store_compile(agent->store, generation, now, agent->force, &len, image->error, sizeof(image->error));
+	if (!bytes && !image->error[0])
+		return UNCHANGED;
+	image->compile_ms = (double)(monotonic_us() - start) / 1000;
+	if (!bytes) {
+		agent->counts.compile_errors++;
+		say("compile failed, the last image stays: %s", image->error);
+		return FAILED;
+	}
+	agent->force = true; /* until it is on the disk */
+	int rc = image_write(agent->config.image, bytes, len, image->error, sizeof(image->error));
+	free(bytes);
+	if (rc != 0) {
+		agent->counts.write_errors++;
+		say("image not written, the last one stays: %s", image->error);
+		return FAILED;
+	}
+	agent->force = false;
+	image->error[0] = 0;
+	image->generation = generation;
+	image->compiled_at = now;
+	image->bytes = len;
+	image->rules = ruleset_count(store_rules(agent->store));
+	agent->counts.images++;
+	agent->seeded = true;
+	return WRITTEN;
+}
+
+static void publish(struct agent *agent)
+{
+	struct agent_timers *timers = agent->timers;
+	char error[AGENT_ERROR_MAX];
+	uint64_t now = (uint64_t)time(NULL);
+
+	debounce_clear(&agent->debounce);
+	ev_timer_stop(agent->loop, &timers->publish);
+	if (!may_compile(agent))
+		return;
+	enum written written = write_image(agent, now);
+	if (written == WRITTEN) {
+		say("image generation=%" PRIu64 " rules=%" PRIu64 " bytes=%" PRIu64 " compile_ms=%.1f", agent->image.generation,
+		    agent->image.rules, agent->image.bytes, agent->image.compile_ms);
+		if (memory_write(agent->config.rules, store_rules(agent->store), agent->image.generation, error, sizeof(error)) != 0)
+			say("[agent] rules: %s; a restart will have forgotten them", error);
+	} else if (written == FAILED) {
+		timer_set(agent, &timers->publish, AGENT_RETRY_S);
+	}
+	log_new_refusals(agent);
+	uint64_t expiry = store_next_expiry(agent->store, now);
+	if (expiry) /* a second later, since an exception holds until its second is over */
+		timer_set(agent, &timers->expiry, (double)(expiry - now) + 1);
+	else
+		ev_timer_stop(agent->loop, &timers->expiry);
+	tell(agent);
+	if (agent->once)
+		finish(agent, written == FAILED);
+}
+
+/* ---- events of the watch ---- */
+
+static bool on_wants(void *context, const char *redis_key)
+{
+	struct agent *agent = context;
+
+	return store_wants(agent->store, redis_key);
+}
+
+/* A rule was seen. While an empty Redis is refused, that is the sign to believe Redis again, all of it. */
+static void changed(struct agent *agent)
+{
+	if (agent->in_step)
+		touch(agent);
+	else if (store_refuses_empty(agent->store) && !watch_syncing(agent->watch))
+		watch_resync(agent->watch);
+}
+
+static void on_hash(void *context, const char *redis_key, const struct rule_field *fields, size_t count)
+{
+	struct agent *agent = context;
+
+	store_hash(agent->store, redis_key, fields, count);
+	changed(agent);
+}
+
+static void on_wrong(void *context, const char *redis_key, const char *why)
+{
+	struct agent *agent = context;
+
+	store_wrong(agent->store, redis_key, why);
+	changed(agent);
+}
+
+static void on_gone(void *context, const char *redis_key)
+{
+	struct agent *agent = context;
+
+	store_gone(agent->store, redis_key);
+	changed(agent);
+}
+
+static void on_flushed(void *context)
+{
+	struct agent *agent = context;
+
+	say("redis flushed: the rules in force stay until it is read again");
+	store_flushed(agent->store);
+	agent->in_step = false;
+}
+
+static void on_generation(void *context, bool present, uint64_t generation)
+{
+	struct agent *agent = context;
+	bool new = present != agent->generation_present || generation != agent->generation;
+
+	agent->generation_present = present;
+	agent->generation = generation;
+	if (new && present) {
+		agent->force = true;
+		changed(agent);
+	}
+}
+
+static void on_sync_begin(void *context)
+{
+	struct agent *agent = context;
+
+	store_sync_begin(agent->store);
+}
+
+static void on_sync_end(void *context)
+{
+	struct agent *agent = context;
+	bool was_empty = store_refuses_empty(agent->store);
+
+	agent->in_step = store_sync_end(agent->store, agent->generation_present);
+	if (!agent->in_step) {
+		if (!was_empty)
+			say("redis is empty, which removes nothing: the last rules stay in force until a rule or %sgeneration is there",
+			    agent->config.redis_prefix);
+		tell(agent);
+		if (agent->once)
+			finish(agent, 1);
+		return;
+	}
+	agent->force |= agent->counts.images == 0;
+	if (agent->force || store_pending(agent->store))
+		publish(agent);
+}
+
+static void on_state(void *context)
+{
+	struct agent *agent = context;
+	enum watch_state state = watch_state(agent->watch);
+
+	agent->state_since = (uint64_t)time(NULL);
+	if (state == WATCH_LIVE) {
+		say("redis live address=%s keys=%zu", agent->config.redis_address, store_keys(agent->store));
+		agent->outage = false;
+	} else if (state == WATCH_PAUSED) {
+		if (!agent->outage) /* the attempts that follow say nothing new */
+			say("redis down, the last rules stay in force: %s", watch_error(agent->watch));
+		agent->outage = true;
+		agent->in_step = false;
+		if (agent->once)
+			finish(agent, 1);
+	}
+	tell(agent);
+}
+
+/* ---- start and end ---- */
+
+static void on_publish(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	publish(timer->data);
+}
+
+static void on_expiry(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct agent *agent = timer->data;
+
+	(void)loop;
+	(void)events;
+	agent->force = true;
+	publish(agent);
+}
+
+static void on_heartbeat(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	tell(timer->data);
+}
+
+/* Is there more in the image than what a fresh appliance starts with? */
+static bool image_has_rules(const struct policy_image *image)
+{
+	const struct image_header *header = policy_image_header(image);
+	const struct image_rule *fallback = policy_rule(image, header->default_rule);
+
+	return header->domains.count > 0 || header->destinations.count > 1 || header->prefix4.count > 0 ||
+	       header->prefix6.count > 0 || fallback->level != LEVEL_MAY || fallback->mode != MODE_OBSERVE;
+}
+
+/* What is in force from a former run. */
+static void recall(struct agent *agent)
+{
+	char error[AGENT_ERROR_MAX], image_error[AGENT_ERROR_MAX];
+	uint64_t generation = 0;
+	struct ruleset *rules = memory_read(agent->config.rules, &generation, error, sizeof(error));
+
+	if (*error)
+		say("%s", error);
+	if (rules)
+		agent->seeded = store_seed(agent->store, rules);
+	struct policy_image *image = policy_image_open(agent->config.image, image_error, sizeof(image_error));
+	if (image) {
+		const struct image_header *header = policy_image_header(image);
+		agent->image.generation = header->generation;
+		agent->image.compiled_at = header->compiled_at;
+		agent->image.bytes = header->total_bytes;
+		agent->image.rules = ruleset_count(store_rules(agent->store));
+		if (!agent->seeded && image_has_rules(image))
+			store_seed_foreign(agent->store);
+		policy_image_close(image);
+	}
+	if (agent->seeded && !agent->once) {
+		agent->generation = generation;
+		agent->generation_present = generation != 0;
+		if (!image) {
+			say("no usable image (%s): made again from %s", image_error, agent->config.rules);
+			agent->force = true;
+			publish(agent);
+		} else {
+			uint64_t now = (uint64_t)time(NULL), expiry = store_next_expiry(agent->store, agent->image.compiled_at);
+			struct agent_timers *timers = agent->timers;
+			if (expiry)
+				timer_set(agent, &timers->expiry, expiry > now ? (double)(expiry - now) + 1 : 0);
+		}
+		agent->generation_present = false;
+	}
+}
+
+int agent_start(struct agent *agent, char *error, size_t error_len)
+{
+	static const struct watch_ops ops = {
+		.wants = on_wants, .hash = on_hash, .wrong = on_wrong, .gone = on_gone, .flushed = on_flushed,
+		.generation = on_generation, .sync_begin = on_sync_begin, .sync_end = on_sync_end, .state = on_state,
+	};
+	struct agent_timers *timers = calloc(1, sizeof(*timers));
+
+	agent->timers = timers;
+	agent->store = store_new(agent->config.redis_prefix);
+	agent->loop = ev_default_loop(EVFLAG_AUTO);
+	agent->watch = agent->loop && timers ? watch_new(agent->loop, &agent->config, &ops, agent) : NULL;
+	if (!agent->watch) {
+		snprintf(error, error_len, "no memory");
+		return -1;
+	}
+	ev_timer_init(&timers->publish, on_publish, 0, 0);
+	ev_timer_init(&timers->expiry, on_expiry, 0, 0);
+	ev_timer_init(&timers->heartbeat, on_heartbeat, AGENT_HEARTBEAT_S, AGENT_HEARTBEAT_S);
+	timers->publish.data = timers->expiry.data = timers->heartbeat.data = agent;
+	agent->started_at = agent->state_since = (uint64_t)time(NULL);
+	agent->running = true;
+	if (agent->config.metrics_port && !agent->once) {
+		agent->metrics = metrics_start(agent->config.metrics_host, agent->config.metrics_port, agent->config.file_prefix, error, error_len);
+		if (!agent->metrics)
+			return -1;
+	}
+	recall(agent);
+	if (!agent->once) {
+		/* A folder that is not there is found now, not at the first heartbeat. */
+		if (report_state(agent, error, error_len) != 0)
+			return -1;
+		ev_timer_start(agent->loop, &timers->heartbeat);
+	}
+	return 0;
+}
+
+void agent_stop(struct agent *agent)
+{
+	struct agent_timers *timers = agent->timers;
+
+	if (agent->watch && agent->running) {
+		ev_timer_stop(agent->loop, &timers->publish);
+		ev_timer_stop(agent->loop, &timers->heartbeat);
+		ev_timer_stop(agent->loop, &timers->expiry);
+		agent->running = false;
+		tell(agent);
+	}
+	metrics_stop(agent->metrics);
+	watch_free(agent->watch);
+	store_free(agent->store);
+	free(timers);
+}

@@ -1,0 +1,60 @@
+/*
+ * agent.h - waxseal-agent: Redis in, policy image out, and what it says about itself.
+ *
+ * Enters: events of watch/. Leaves: the image, agent-rules.json (memory.h), agent.json and /metrics
+ * (report.h). An image is written only when the store is in step with Redis, or from what was in force.
+ */
+#ifndef WAXSEAL_AGENT_H
+#define WAXSEAL_AGENT_H
+
+#include "../policy/config.h"
+#include "debounce.h"
+#include "store.h"
+#include "watch.h"
+
+#define AGENT_VERSION "0.1"
+#define AGENT_HEARTBEAT_S 1.0
+#define AGENT_RETRY_S 1.0 /* after an image could not be written */
+#define AGENT_ERROR_MAX 512
+
+struct metrics;
+
+struct agent_image { /* the last one written */
+	uint64_t generation, compiled_at, bytes, rules;
+	double compile_ms;
+	char error[AGENT_ERROR_MAX]; /* why the last attempt failed; "" */
+};
+
+struct agent_counts {
+	uint64_t images, compile_errors, write_errors;
+};
+
+struct agent {
+	struct control_config config;
+	struct ev_loop *loop;
+	struct store *store;
+	struct watch *watch;
+	struct metrics *metrics;
+	struct debounce debounce;
+	struct agent_image image;
+	struct agent_counts counts;
+	uint64_t generation;
+	bool generation_present;
+	bool in_step;     /* the store has all of Redis */
+	bool seeded;      /* there are rules in force that a compile may start from */
+	bool force;       /* write an image even if no rule changed */
+	bool outage;      /* Redis is down, and that was said */
+	bool once;        /* compile, then end */
+	bool running;
+	int exit_code;
+	uint64_t started_at, state_since;
+	uint64_t refused_logged; /* print of what was logged */
+	double state_failed_at;
+	void *timers; /* struct agent_timers */
+};
+
+/* 0, or -1 with `error`. */
+int agent_start(struct agent *agent, char *error, size_t error_len);
+void agent_stop(struct agent *agent);
+
+#endif

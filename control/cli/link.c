@@ -1,0 +1,193 @@
+/*
+ * link.c - hiredis with time limits, telemetry answers through jansson.
+ *
+ * Anything that Redis or waxseald sends is checked for its type before it is used.
+ */
+#include "link.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+
+redisContext *link_redis(const struct cli *cli, char *error, size_t error_len)
+{
+	const struct control_config *config = &cli->config;
+	struct timeval limit = {.tv_sec = LINK_TIMEOUT_S};
+	char why[CLI_ERROR_MAX] = "no memory";
+	redisReply *reply = NULL;
+
+	redisContext *redis = config->redis_unix[0] ? redisConnectUnixWithTimeout(config->redis_unix, limit)
+						    : redisConnectWithTimeout(config->redis_host, config->redis_port, limit);
+	if (!redis || redis->err) {
+		snprintf(error, error_len, "Redis %s: %s; [redis] address names it", config->redis_address,
+			 redis ? redis->errstr : "no memory");
+		goto fail;
+	}
+	redisSetTimeout(redis, limit);
+	if (config->redis_user[0])
+		reply = link_command(redis, why, sizeof(why), "AUTH %s %s", config->redis_user, config->redis_password);
+	else if (config->redis_password[0])
+		reply = link_command(redis, why, sizeof(why), "AUTH %s", config->redis_password);
+	else
+		reply = link_command(redis, why, sizeof(why), "PING");
+	if (reply && config->redis_database) {
+		freeReplyObject(reply);
+		reply = link_command(redis, why, sizeof(why), "SELECT %u", config->redis_database);
+	}
+	if (!reply) {
+		snprintf(error, error_len, "Redis %s: %.200s", config->redis_address, why);
+		goto fail;
+	}
+	freeReplyObject(reply);
+	return redis;
+fail:
+	if (redis)
+		redisFree(redis);
+	return NULL;
+}
+
+redisReply *link_command(redisContext *redis, char *error, size_t error_len, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	redisReply *reply = redisvCommand(redis, format, args);
+	va_end(args);
+	if (!reply) {
+		bool silent = redis->err == REDIS_ERR_IO && !strcmp(redis->errstr, "Resource temporarily unavailable");
+		snprintf(error, error_len, "%s", silent ? "no answer within 2 s" : redis->errstr);
+		return NULL;
+	}
+	if (reply->type == REDIS_REPLY_ERROR) {
+		snprintf(error, error_len, "%s", reply->str);
+		freeReplyObject(reply);
+		return NULL;
+	}
+	return reply;
+}
+
+int link_fields(const redisReply *reply, struct rule_field fields[LINK_FIELDS_MAX], char *error, size_t error_len)
+{
+	if (reply->type == REDIS_REPLY_ERROR) {
+		snprintf(error, error_len, "%s", strncmp(reply->str, "WRONGTYPE", 9) ? reply->str : "is not a hash; delete the key");
+		return -1;
+	}
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements / 2 > LINK_FIELDS_MAX) {
+		snprintf(error, error_len, "has more than 256 attributes");
+		return -1;
+	}
+	for (size_t i = 0; i < reply->elements; i++) {
+		const redisReply *text = reply->element[i];
+		if (text->type != REDIS_REPLY_STRING || strlen(text->str) != (size_t)text->len) {
+			snprintf(error, error_len, "holds a zero byte; attributes and values are text");
+			return -1;
+		}
+		*(i % 2 ? &fields[i / 2].value : &fields[i / 2].name) = text->str;
+	}
+	return (int)(reply->elements / 2);
+}
+
+static void print_value(FILE *out, const char *value)
+{
+	if (*value && !strpbrk(value, " \t\"\\#")) {
+		fputs(value, out);
+		return;
+	}
+	fputc('"', out);
+	for (; *value; value++) {
+		if (*value == '"' || *value == '\\')
+			fputc('\\', out);
+		fputc((unsigned char)*value < 0x20 || *value == 0x7f ? '?' : *value, out);
+	}
+	fputc('"', out);
+}
+
+void link_print_rule(FILE *out, const char *key, const struct rule_field *fields, size_t count)
+{
+	fputs(key, out);
+	for (size_t i = 0; i < count; i++) {
+		fprintf(out, " %s=", fields[i].name);
+		print_value(out, fields[i].value);
+	}
+}
+
+/* The value under the command's own name, null where waxseald has nothing to say. */
+static json_t *answer(struct telemetry *telemetry, const char *command, char *error, size_t error_len)
+{
+	char name[64];
+	const char *text = telemetry_ask(telemetry, command, error, error_len);
+
+	if (!text)
+		return NULL;
+	json_t *frame = json_loads(text, 0, NULL);
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(command, ","), command);
+	json_t *value = json_incref(json_object_get(frame, name));
+	json_decref(frame);
+	if (!value)
+		snprintf(error, error_len, "waxseald's answer to %s is not its JSON; is it of another version than this command?", name);
+	return value;
+}
+
+json_t *link_ask(struct telemetry *telemetry, const char *command, char *error, size_t error_len)
+{
+	json_t *value = answer(telemetry, command, error, error_len);
+
+	if (!json_is_null(value))
+		return value;
+	snprintf(error, error_len, "waxseald does not know %s; is it of another version than this command?", command);
+	return NULL;
+}
+
+json_t *link_ask_all(struct telemetry *telemetry, const char *command, unsigned max, char *error, size_t error_len)
+{
+	json_t *all = json_array();
+	char text[64];
+
+	for (unsigned i = 0; i < max; i++) {
+		snprintf(text, sizeof(text), "%s,%u", command, i);
+		json_t *one = answer(telemetry, text, error, error_len);
+		if (!one) {
+			json_decref(all);
+			return NULL;
+		}
+		if (!json_object_size(one)) {
+			json_decref(one);
+			break;
+		}
+		json_array_append_new(all, one);
+	}
+	return all;
+}
+
+uint64_t link_number(const json_t *object, const char *name)
+{
+	json_int_t n = json_integer_value(json_object_get(object, name));
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+const char *link_text(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text ? text : "";
+}
+
+bool link_true(const json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+
+	return json_is_true(value) || json_integer_value(value) > 0 || !strcmp(link_text(object, name), "true");
+}
+
+void link_print_json(json_t *value)
+{
+	char *text = json_dumps(value, JSON_INDENT(2));
+
+	if (text)
+		puts(text);
+	free(text);
+	json_decref(value);
+}

@@ -1,0 +1,127 @@
+/*
+ * policy_text.c - rules from a text file: check them, compile them. No Redis.
+ *
+ * All bad lines are named, not only the first; one bad line, or two rules in conflict, and no image is
+ * written.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "../policy/rules.h"
+#include "cli.h"
+#include "link.h"
+
+static void report(void *context, const char *message)
+{
+	(void)context;
+	cli_fail("%s", message);
+}
+
+/* The file's image, or NULL after saying why. */
+static void *compile_file(const char *path, uint64_t now, size_t *len, size_t *rules)
+{
+	char error[RULES_ERROR_MAX];
+	struct ruleset *set = ruleset_new();
+	void *image = NULL;
+
+	if (!set) {
+		cli_fail("no memory");
+		return NULL;
+	}
+	int bad = ruleset_read(set, path, report, NULL);
+	*rules = ruleset_count(set);
+	if (bad > 0) {
+		cli_fail("%s: %d bad line%s", path, bad, bad == 1 ? "" : "s");
+	} else if (bad == 0) {
+		image = ruleset_compile(set, now, now, len, error, sizeof(error));
+		if (!image)
+			cli_fail("%s: %s", path, error);
+	}
+	ruleset_free(set);
+	return image;
+}
+
+int policy_compile(struct cli *cli)
+{
+	const char *out = cli->config.image, *path = NULL;
+	char error[CLI_ERROR_MAX];
+	size_t len, rules;
+
+	for (int i = 0; i < cli->argc; i++) {
+		if (!strcmp(cli->argv[i], "-o") || !strcmp(cli->argv[i], "--output")) {
+			if (++i == cli->argc)
+				return cli_usage(cli, "-o: the name of the image is missing");
+			out = cli->argv[i];
+		} else if (path || cli->argv[i][0] == '-') {
+			return cli_usage(cli, "%s: not expected", cli->argv[i]);
+		} else {
+			path = cli->argv[i];
+		}
+	}
+	if (!path)
+		return cli_usage(cli, "the name of a file with rules is missing");
+	uint64_t now = (uint64_t)time(NULL);
+	void *image = compile_file(path, now, &len, &rules);
+	if (!image)
+		return CLI_FAILED;
+	int rc = image_write(out, image, len, error, sizeof(error));
+	free(image);
+	if (rc != 0)
+		return cli_fail("%s", error);
+	if (cli->json)
+		link_print_json(json_pack("{s:s, s:I, s:I, s:I}", "image", out, "rules", (json_int_t)rules, "bytes", (json_int_t)len,
+					  "generation", (json_int_t)now));
+	else
+		printf("%s: %zu rule%s, %zu bytes, generation %" PRIu64 "\n", out, rules, rules == 1 ? "" : "s", len, now);
+	return CLI_OK;
+}
+
+static int check_rule(struct cli *cli, const char *line)
+{
+	struct rule_field fields[RULE_FIELDS_MAX];
+	char error[RULES_ERROR_MAX] = "";
+	struct rule *rule = rule_parse_line(line, error, sizeof(error));
+
+	if (!rule)
+		return cli_fail("%s", *error ? error : "--rule: no rule; write \"KEY attribute=value ...\"");
+	const char *unsupported = rule_unsupported(rule);
+	if (unsupported) {
+		cli_fail("%s: %s", rule_key(rule), unsupported);
+	} else if (cli->json) {
+		size_t count = rule_fields(rule, fields, RULE_FIELDS_MAX);
+		json_t *attributes = json_object();
+		for (size_t i = 0; i < count; i++)
+			json_object_set_new(attributes, fields[i].name, json_string(fields[i].value));
+		link_print_json(json_pack("{s:s, s:o}", "key", rule_key(rule), "attributes", attributes));
+	} else {
+		link_print_rule(stdout, rule_key(rule), fields, rule_fields(rule, fields, RULE_FIELDS_MAX));
+		putchar('\n');
+	}
+	rule_free(rule);
+	return unsupported ? CLI_FAILED : CLI_OK;
+}
+
+int policy_check(struct cli *cli)
+{
+	size_t len, rules;
+
+	if (cli->argc == 2 && !strcmp(cli->argv[0], "--rule"))
+		return check_rule(cli, cli->argv[1]);
+	if (cli->argc == 1 && !strncmp(cli->argv[0], "--rule=", 7))
+		return check_rule(cli, cli->argv[0] + 7);
+	if (cli->argc != 1 || cli->argv[0][0] == '-')
+		return cli_usage(cli, "one file, or one --rule");
+	void *image = compile_file(cli->argv[0], (uint64_t)time(NULL), &len, &rules);
+	if (!image)
+		return CLI_FAILED;
+	free(image);
+	if (cli->json)
+		link_print_json(json_pack("{s:s, s:I}", "file", cli->argv[0], "rules", (json_int_t)rules));
+	else
+		printf("%s: %zu rule%s, nothing wrong\n", cli->argv[0], rules, rules == 1 ? "" : "s");
+	return CLI_OK;
+}
