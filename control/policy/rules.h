@@ -5,7 +5,9 @@
  * struct ruleset, and from it a policy image (dataplane/policy/image.h). One parser for both sources:
  * each attribute is a row of one const table {name, parse, print, help}.
  *
- * A line:  example.org level=verify match=mx.example.org:.example.org protocols=>=TLSv1.2
+ * A line:  example.org level=verify match=mx.example.org:.example.org protocols=>=TLSv1.2 reason="bank, 2027"
+ * A Postfix policy line is one too: example.org verify match=mx.example.org ("level=" may be left out).
+ * Values with blanks stand in double quotes, where \\ and \" mean themselves; # begins a comment.
  * Keys:    example.org  .example.org  *  provider:google  client:10.0.0.0/8  inbound:*
  * In Redis the same key stands behind "waxseal:policy:", "waxseal:provider:" ... as policy.md says.
  */
@@ -31,6 +33,19 @@ void rule_free(struct rule *rule);
 const char *rule_key(const struct rule *rule); /* canonical: "example.org", "provider:google", "*" */
 /* The attributes that differ from their defaults, in the table's order; strings live as long as the rule. */
 size_t rule_fields(const struct rule *rule, struct rule_field *out, size_t max);
+#define RULE_FIELDS_MAX 32 /* no rule has more */
+/* Why this version cannot put the rule into force ("client rules are not supported yet by this version"), or
+ * NULL if it can. ruleset_compile fails on such a rule; a caller that wants the others goes on without it. */
+const char *rule_unsupported(const struct rule *rule);
+uint64_t rule_expires(const struct rule *rule); /* Unix seconds, 0: never; compile again then */
+
+/* Every attribute, for help texts and completion: NULL past the last. */
+struct rule_attribute {
+	const char *name;   /* "level" */
+	const char *values; /* "none may encrypt ..." */
+	const char *help;   /* one line */
+};
+const struct rule_attribute *rule_attribute(size_t index);
 
 struct ruleset *ruleset_new(void);
 void ruleset_free(struct ruleset *set);
@@ -40,7 +55,7 @@ const struct rule *ruleset_find(const struct ruleset *set, const char *key);
 size_t ruleset_count(const struct ruleset *set);
 const struct rule *ruleset_at(const struct ruleset *set, size_t index); /* in order of key */
 
-/* Reads a text file. Every bad line is reported ("FILE:LINE: ..."), one call of `report` each; returns
+/* Reads a text file. A key that stands in it twice is a bad line. Every bad line is reported ("FILE:LINE: ..."), one call of `report` each; returns
  * how many were bad, or -errno if the file could not be read (reported too). */
 int ruleset_read(struct ruleset *set, const char *path, void (*report)(void *context, const char *message), void *context);
 
@@ -52,6 +67,8 @@ int image_write(const char *path, const void *image, size_t len, char *error, si
 
 /* Redis' key -> canonical key: "waxseal:policy:Example.ORG" -> "example.org", "waxseal:provider:google"
  * -> "provider:google". -ENOENT if it is none of ours (waxseal:generation, waxseal:seen: ...). And back. */
+/* -EINVAL if it is one of ours but names no domain, network or provider: `out` then has what rule_parse()
+ * would explain. -ENOSPC if it does not fit. */
 int rule_key_from_redis(const char *prefix, const char *redis_key, char *out, size_t out_len);
 int rule_key_to_redis(const char *prefix, const char *key, char *out, size_t out_len);
 

@@ -1,0 +1,299 @@
+/*
+ * compile.c - a set of rules to a policy image.
+ *
+ * Enters: rules that have been parsed, the generation, the time. Leaves: the bytes of an image that the
+ * dataplane's own check has accepted. Same rules, generation and time give the same bytes.
+ * Without a rule "*" the default is may in mode observe, and likewise for inbound:*: what nobody asked for
+ * changes nothing. Rules that have expired are left out. Refuses, naming the keys: rules that contradict each
+ * other, and rules that this version cannot put into force.
+ */
+#include "compile.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#define SECTION_ALIGN 8
+
+struct compiler {
+	const struct ruleset *set;
+	uint64_t now;
+	struct strings strings;
+	struct image_rule *rules;
+	uint32_t rule_count;
+	uint32_t *matches;
+	uint32_t match_count;
+	struct domain_table domains;
+	struct image_destination *destinations;
+	const char **provider_names; /* by destination */
+	uint32_t destination_count;
+	struct prefix_table prefixes;
+	uint32_t default_rule, inbound_rule;
+	struct why why;
+};
+
+static bool expired(const struct compiler *c, const struct rule *rule)
+{
+	return rule->values.expires && rule->values.expires <= c->now;
+}
+
+static void add_match(struct compiler *c, struct image_rule *out, const char *pattern)
+{
+	c->matches[c->match_count++] = strings_put(&c->strings, pattern);
+	out->match_count++;
+}
+
+/* Postfix's own defaults (smtp_tls_verify_cert_match, smtp_tls_secure_cert_match). */
+static void add_matches(struct compiler *c, const struct rule *rule, struct image_rule *out)
+{
+	out->match_first = c->match_count;
+	for (size_t i = 0; i < rule->match.count; i++)
+		add_match(c, out, rule->match.items[i]);
+	if (rule->match.count)
+		return;
+	if (rule->values.level == LEVEL_VERIFY) {
+		add_match(c, out, "hostname");
+	} else if (rule->values.level == LEVEL_SECURE) {
+		add_match(c, out, "nexthop");
+		add_match(c, out, "dot-nexthop");
+	}
+}
+
+/* "hostname" is what the default is, too: the server's own name. */
+static const char *servername_of(const struct rule *rule)
+{
+	return rule->servername && strcmp(rule->servername, "hostname") != 0 ? rule->servername : "";
+}
+
+static uint32_t add_rule(struct compiler *c, const struct rule *rule)
+{
+	struct image_rule *out = &c->rules[c->rule_count];
+
+	*out = rule->values;
+	out->name = strings_put(&c->strings, rule->name);
+	out->servername = strings_put(&c->strings, servername_of(rule));
+	out->ciphers = rule->ciphers ? strings_put(&c->strings, ciphers_openssl(rule->ciphers)) : 0;
+	out->exclude = strings_put(&c->strings, rule->exclude);
+	out->owner = strings_put(&c->strings, rule->owner);
+	out->reason = strings_put(&c->strings, rule->reason);
+	add_matches(c, rule, out);
+	return c->rule_count++;
+}
+
+static uint32_t add_builtin(struct compiler *c, const char *name, enum policy_kind kind)
+{
+	c->rules[c->rule_count] = (struct image_rule){
+		.name = strings_put(&c->strings, name),
+		.kind = (uint8_t)kind,
+		.level = LEVEL_MAY,
+		.mode = MODE_OBSERVE,
+		.percent = 100,
+		.match_first = c->match_count,
+	};
+	return c->rule_count++;
+}
+
+static uint32_t add_destination(struct compiler *c, const char *name, uint32_t rule, const char *pool, const char *servername)
+{
+	c->destinations[c->destination_count] = (struct image_destination){
+		.name = strings_put(&c->strings, name),
+		.rule = rule,
+		.pool = strings_put(&c->strings, pool),
+		.servername = strings_put(&c->strings, servername),
+	};
+	c->provider_names[c->destination_count] = name;
+	return c->destination_count++;
+}
+
+/* "*" and "inbound:*": rules 0 and 1, and destination 0. */
+static void add_defaults(struct compiler *c)
+{
+	const struct rule *star = ruleset_find(c->set, "*"), *inbound = ruleset_find(c->set, "inbound:*");
+
+	if (star && expired(c, star))
+		star = NULL;
+	if (inbound && expired(c, inbound))
+		inbound = NULL;
+	c->default_rule = star ? add_rule(c, star) : add_builtin(c, "*", POLICY_DEFAULT);
+	c->inbound_rule = inbound ? add_rule(c, inbound) : add_builtin(c, "inbound:*", POLICY_INBOUND);
+	add_destination(c, "*", c->default_rule, star ? star->pool : "", star ? servername_of(star) : "");
+}
+
+static int add_provider(struct compiler *c, const struct rule *rule)
+{
+	/* Without a level it is there for its pool and its counters: the rule stays that of "*". */
+	uint32_t index = attribute_given(rule, "level") ? add_rule(c, rule) : c->default_rule;
+	uint32_t destination;
+
+	if (c->destination_count == IMAGE_DESTINATIONS_MAX)
+		return why_set(&c->why, "%s: more than %u providers", rule->key, IMAGE_DESTINATIONS_MAX - 1);
+	destination = add_destination(c, rule->name, index, rule->pool, servername_of(rule));
+	for (size_t i = 0; i < rule->nets.count; i++)
+		prefix_table_add(&c->prefixes, &rule->nets.items[i], destination);
+	for (size_t i = 0; i < rule->domains.count; i++)
+		domain_table_add(&c->domains,
+				 (struct domain_entry){strings_put(&c->strings, rule->domains.items[i]), index, false});
+	return 0;
+}
+
+static int add_one(struct compiler *c, const struct rule *rule)
+{
+	const char *unsupported;
+
+	if (expired(c, rule))
+		return 0;
+	unsupported = rule_unsupported(rule);
+	if (unsupported)
+		return why_set(&c->why, "%.100s: %s", rule->key, unsupported);
+	switch (rule->kind) {
+	case POLICY_DOMAIN:
+	case POLICY_PARENT:
+		domain_table_add(&c->domains, (struct domain_entry){strings_put(&c->strings, rule->name), add_rule(c, rule), true});
+		return 0;
+	case POLICY_PROVIDER:
+		return add_provider(c, rule);
+	case POLICY_DEFAULT:
+	case POLICY_INBOUND:
+	case POLICY_CLIENT:
+		break; /* add_defaults has taken them, or rule_unsupported */
+	}
+	return 0;
+}
+
+static int add_all(struct compiler *c)
+{
+	size_t count = ruleset_count(c->set), matches = 0;
+
+	if (count > IMAGE_RULES_MAX - 2)
+		return why_set(&c->why, "%zu rules; %u is the most", count, IMAGE_RULES_MAX - 2);
+	/* The most that can be needed: two built-in rules, two patterns of default for each rule. */
+	for (size_t i = 0; i < count; i++)
+		matches += ruleset_at(c->set, i)->match.count + 2;
+	c->rules = must(calloc(count + 2, sizeof(*c->rules)));
+	c->matches = must(calloc(matches + 1, sizeof(*c->matches)));
+	c->destinations = must(calloc(count + 1, sizeof(*c->destinations)));
+	c->provider_names = must(calloc(count + 1, sizeof(*c->provider_names)));
+	add_defaults(c);
+	for (size_t i = 0; i < count; i++) {
+		int err = add_one(c, ruleset_at(c->set, i));
+
+		if (err)
+			return err;
+	}
+	if (c->strings.full)
+		return why_set(&c->why, "more than %u bytes of names and texts", IMAGE_STRINGS_MAX);
+	return 0;
+}
+
+/* ---- layout ---- */
+
+static uint32_t count_enforced(const struct compiler *c)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < c->domains.slot_count; i++) {
+		const struct image_domain *d = &c->domains.slots[i];
+
+		n += d->name != IMAGE_NONE && c->rules[d->rule].mode == MODE_ENFORCE && c->rules[d->rule].level > LEVEL_MAY;
+	}
+	return n;
+}
+
+static struct image_section place(uint64_t *end, uint32_t count, size_t stride)
+{
+	struct image_section s = {*end, count, (uint32_t)stride};
+
+	*end = (*end + (uint64_t)count * stride + SECTION_ALIGN - 1) & ~(uint64_t)(SECTION_ALIGN - 1);
+	return s;
+}
+
+static void put_section(uint8_t *image, const struct image_section *s, const void *from)
+{
+	if (s->count)
+		memcpy(image + s->offset, from, (size_t)s->count * s->stride);
+}
+
+static uint8_t *assemble(const struct compiler *c, uint64_t generation, size_t *len)
+{
+	struct image_header h = {
+		.magic = IMAGE_MAGIC,
+		.version = IMAGE_VERSION,
+		.header_bytes = sizeof(h),
+		.generation = generation,
+		.compiled_at = c->now,
+		.default_rule = c->default_rule,
+		.inbound_rule = c->inbound_rule,
+		.enforced_domain_rules = count_enforced(c),
+	};
+	uint64_t end = sizeof(h);
+	uint8_t *image;
+
+	h.rules = place(&end, c->rule_count, sizeof(struct image_rule));
+	h.matches = place(&end, c->match_count, sizeof(uint32_t));
+	h.domains = place(&end, c->domains.slot_count, sizeof(struct image_domain));
+	h.destinations = place(&end, c->destination_count, sizeof(struct image_destination));
+	h.prefix4 = place(&end, (uint32_t)c->prefixes.count4, sizeof(struct image_prefix4));
+	h.prefix6 = place(&end, (uint32_t)c->prefixes.count6, sizeof(struct image_prefix6));
+	h.strings = place(&end, (uint32_t)c->strings.len, 1);
+	h.total_bytes = end;
+	image = must(calloc(1, end));
+	put_section(image, &h.rules, c->rules);
+	put_section(image, &h.matches, c->matches);
+	put_section(image, &h.domains, c->domains.slots);
+	put_section(image, &h.destinations, c->destinations);
+	put_section(image, &h.strings, c->strings.bytes);
+	prefix_table_write4(&c->prefixes, (void *)(image + h.prefix4.offset));
+	prefix_table_write6(&c->prefixes, (void *)(image + h.prefix6.offset));
+	memcpy(image, &h, sizeof(h));
+	h.checksum = policy_image_checksum(image, end);
+	memcpy(image, &h, sizeof(h));
+	*len = end;
+	return image;
+}
+
+/* The reader's verdict now, where a person sees it, rather than later on the appliance. */
+static int check_own(struct compiler *c, const uint8_t *image, size_t len)
+{
+	char error[WHY_MAX / 2] = "";
+	struct policy_image *read = policy_image_parse(image, len, error, sizeof(error));
+
+	if (!read)
+		return why_set(&c->why, "the compiled image does not pass the dataplane's check: %s", error);
+	policy_image_close(read);
+	return 0;
+}
+
+static void dispose(struct compiler *c)
+{
+	strings_dispose(&c->strings);
+	domain_table_dispose(&c->domains);
+	prefix_table_dispose(&c->prefixes);
+	free(c->rules);
+	free(c->matches);
+	free(c->destinations);
+	free(c->provider_names);
+}
+
+void *ruleset_compile(const struct ruleset *set, uint64_t generation, uint64_t now, size_t *len, char *error, size_t error_len)
+{
+	struct compiler c = {.set = set, .now = now};
+	uint8_t *image = NULL;
+	int err;
+
+	strings_init(&c.strings);
+	err = add_all(&c);
+	if (!err)
+		err = domain_table_build(&c.domains, &c.strings, c.rules, &c.why);
+	if (!err)
+		err = prefix_table_build(&c.prefixes, c.provider_names, &c.why);
+	if (!err) {
+		image = assemble(&c, generation, len);
+		err = check_own(&c, image, *len);
+	}
+	dispose(&c);
+	if (!err)
+		return image;
+	free(image);
+	snprintf(error, error_len, "%s", c.why.text);
+	return NULL;
+}

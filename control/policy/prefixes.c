@@ -1,0 +1,120 @@
+/*
+ * prefixes.c - networks of providers, sorted and linked as the image holds them.
+ *
+ * Enters: networks with their destination. Leaves: prefixes ascending by (address, length), each with the index
+ * of the nearest one that encloses it. A network that one provider names twice is one; networks within each other
+ * are no conflict, the longest match decides. Refuses: one network in two providers.
+ */
+#include "compile.h"
+
+#include <string.h>
+
+#define DEPTH_MAX 129 /* lengths 0..128 of prefixes within each other */
+
+void prefix_table_dispose(struct prefix_table *t)
+{
+	free(t->entries);
+}
+
+void prefix_table_add(struct prefix_table *t, const struct net *net, uint32_t destination)
+{
+	if (t->count == t->room) {
+		t->room = t->room ? t->room * 2 : 256;
+		t->entries = must(realloc(t->entries, t->room * sizeof(*t->entries)));
+	}
+	t->entries[t->count++] = (struct prefix_entry){*net, destination};
+}
+
+static int by_net(const void *a, const void *b)
+{
+	const struct net *x = &((const struct prefix_entry *)a)->net, *y = &((const struct prefix_entry *)b)->net;
+	int order = (int)x->ipv6 - (int)y->ipv6;
+
+	if (!order)
+		order = memcmp(x->addr, y->addr, sizeof(x->addr));
+	return order ? order : (int)x->len - (int)y->len;
+}
+
+int prefix_table_build(struct prefix_table *t, const char *const *provider_names, struct why *why)
+{
+	size_t kept = 0;
+
+	if (t->count)
+		qsort(t->entries, t->count, sizeof(*t->entries), by_net);
+	for (size_t i = 0; i < t->count; i++) {
+		struct prefix_entry *e = &t->entries[i];
+
+		if (kept && by_net(&t->entries[kept - 1], e) == 0) {
+			char text[NET_TEXT_MAX];
+
+			if (t->entries[kept - 1].destination == e->destination)
+				continue;
+			net_print(&e->net, text);
+			return why_set(why, "%s: in nets of provider:%s and of provider:%s; one of them would be right", text,
+				       provider_names[t->entries[kept - 1].destination], provider_names[e->destination]);
+		}
+		t->entries[kept++] = *e;
+		if (e->net.ipv6)
+			t->count6++;
+		else
+			t->count4++;
+	}
+	t->count = kept;
+	if (t->count4 > IMAGE_PREFIXES_MAX || t->count6 > IMAGE_PREFIXES_MAX)
+		return why_set(why, "%zu networks; %u of IPv4 and of IPv6 is the most", t->count, IMAGE_PREFIXES_MAX);
+	return 0;
+}
+
+static bool encloses(const struct net *outer, const struct net *inner)
+{
+	unsigned whole = outer->len / 8, rest = outer->len % 8;
+
+	if (outer->len > inner->len || memcmp(outer->addr, inner->addr, whole) != 0)
+		return false;
+	return !rest || ((outer->addr[whole] ^ inner->addr[whole]) & (uint8_t)(0xff00u >> rest)) == 0;
+}
+
+/* Calls `write` for each of `count` entries with its parent: in ascending order the ancestors of the last one seen
+ * are all that can enclose the next. */
+static void link_each(const struct prefix_entry *entries, size_t count,
+		      void (*write)(void *out, size_t index, const struct prefix_entry *entry, uint32_t parent), void *out)
+{
+	uint32_t ancestors[DEPTH_MAX];
+	unsigned depth = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		while (depth && !encloses(&entries[ancestors[depth - 1]].net, &entries[i].net))
+			depth--;
+		write(out, i, &entries[i], depth ? ancestors[depth - 1] : IMAGE_NONE);
+		ancestors[depth++] = (uint32_t)i;
+	}
+}
+
+static void write4(void *out, size_t index, const struct prefix_entry *e, uint32_t parent)
+{
+	((struct image_prefix4 *)out)[index] = (struct image_prefix4){
+		.addr = (uint32_t)e->net.addr[0] << 24 | (uint32_t)e->net.addr[1] << 16 | (uint32_t)e->net.addr[2] << 8 |
+			e->net.addr[3],
+		.parent = parent,
+		.destination = e->destination,
+		.len = e->net.len,
+	};
+}
+
+static void write6(void *out, size_t index, const struct prefix_entry *e, uint32_t parent)
+{
+	struct image_prefix6 *p = (struct image_prefix6 *)out + index;
+
+	*p = (struct image_prefix6){.parent = parent, .destination = e->destination, .len = e->net.len};
+	memcpy(p->addr, e->net.addr, sizeof(p->addr));
+}
+
+void prefix_table_write4(const struct prefix_table *t, struct image_prefix4 *out)
+{
+	link_each(t->entries, t->count4, write4, out);
+}
+
+void prefix_table_write6(const struct prefix_table *t, struct image_prefix6 *out)
+{
+	link_each(t->entries + t->count4, t->count6, write6, out);
+}
