@@ -36,6 +36,7 @@ struct watch {
 	redisAsyncContext *line[LINES];
 	double heard[LINES]; /* when each last answered */
 	double asked;        /* last PING */
+	double ticked;
 	ev_timer tick, retry, settle;
 	double pause, synced_at;
 	struct keyqueue queue;
@@ -419,6 +420,7 @@ static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
 	ev_now_update(loop);
 	watch->counts.connects++;
 	enter_state(watch, WATCH_CONNECTING);
+	watch->ticked = ev_now(loop);
 	ev_timer_again(loop, &watch->tick);
 	if (line_open(watch, COMMANDS) < 0 || line_open(watch, INVALIDATIONS) < 0)
 		return;
@@ -434,7 +436,12 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 	double now = ev_now(loop);
 
 	(void)events;
+	/* It was this process that stood still (stopped, or the whole machine): the answers may be waiting. */
+	bool late = now - watch->ticked > WATCH_PING_S;
+	watch->ticked = now;
 	for (enum line l = COMMANDS; l < LINES; l++) {
+		if (late)
+			watch->heard[l] = now;
 		if (now - watch->heard[l] > WATCH_SILENCE_S) {
 			fail(watch, "Redis %s: no answer for %.0f s", watch->config->redis_address, WATCH_SILENCE_S);
 			return;

@@ -367,7 +367,8 @@ def test_killed_subscription_is_made_anew(live):
 def test_acl_user_database_and_prefix(box):
     box.redis_lines += "user = seal\npassword = s3cr#t=1\ndatabase = 3\nprefix = lab*[1]:\n"
     box.configure()
-    client = box.start_redis("--user", "default on nopass ~* &* +@all", "--user", "seal on >s3cr#t=1 ~lab* &* +@all")
+    client = box.start_redis()
+    client.execute_command("ACL", "SETUSER", "seal", "on", ">s3cr#t=1", "~lab*", "&*", "+@all")
     three = redis.Redis(unix_socket_path=str(box.socket), db=3)
     three.hset("lab*[1]:policy:a.example", mapping={"level": "block"})
     three.hset("labx1:policy:b.example", mapping={"level": "block"})
