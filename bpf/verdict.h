@@ -28,6 +28,7 @@ enum verdict_action {
 	VERDICT_SMTP = 1,     /* TCP with port 25 at either end */
 	VERDICT_FRAGMENT = 2, /* first fragment of a TCP datagram with port 25, or too short to tell */
 	VERDICT_UNPARSED = 3, /* extension-header chain past the limit: the TCP header cannot be found */
+	VERDICT_ICMP = 4,     /* an ICMP or ICMPv6 error that quotes TCP port 25: path MTU for adopted endpoints */
 };
 
 enum verdict_flags {
