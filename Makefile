@@ -42,12 +42,12 @@ NEEDS_cli      := control_cli control_policy policy
 NEEDS_worker   := worker takeover flow smtp tcp tls policy packet stats
 # Libraries outside waxseal, by what asks for them.
 LIBS_tls       := -lssl -lcrypto
-LIBS_takeover  := -lssl -lcrypto -lxxhash -lbsd
+LIBS_takeover  = -lssl -lcrypto -ljansson -lxxhash -lbsd $(DPDK_LIBS)
 LIBS_policy    := -lxxhash
-LIBS_stats     = -lxxhash $(DPDK_LIBS)
-LIBS_flow      = -lxxhash $(DPDK_LIBS)
-LIBS_worker    = -lssl -lcrypto -lxxhash -lbsd $(DPDK_LIBS)
-LIBS_control   := -lxxhash
+LIBS_stats     = -ljansson -lxxhash $(DPDK_LIBS)
+LIBS_flow      = -ljansson -lxxhash $(DPDK_LIBS)
+LIBS_worker    = -lssl -lcrypto -ljansson -lxxhash -lbsd $(DPDK_LIBS)
+LIBS_control   := -ljansson -lxxhash
 LIBS_agent     := -lxxhash -lhiredis -lev -ljansson -lmicrohttpd -linih
 LIBS_cli       := -lxxhash -lhiredis -ljansson -linih
 
@@ -86,7 +86,7 @@ $(B)/lib/%.a:
 
 $(B)/waxseald: $(B)/obj/dataplane/main.o $(B)/lib/worker.a $(call stage_lib,$(STAGES))
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(DPDK_LIBS) -lbpf -lssl -lcrypto -lxxhash -lbsd -linih -lpthread
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(DPDK_LIBS) -lbpf -lssl -lcrypto -ljansson -lxxhash -lbsd -linih -lpthread
 $(B)/waxseal-agent: $(B)/obj/control/agent/main.o $(B)/lib/control_agent.a $(B)/lib/control_policy.a $(B)/lib/policy.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_agent)

@@ -16,36 +16,6 @@
 #define PORTS_MAX 2
 #define WORKERS_MAX 16
 
-/* The value under the command's own name. NULL if waxseald does not say; the caller owns it. */
-static json_t *ask(struct telemetry *telemetry, const char *command)
-{
-	char error[256], name[64];
-	const char *text = telemetry_ask(telemetry, command, error, sizeof(error));
-	json_t *answer = text ? json_loads(text, 0, NULL) : NULL;
-
-	snprintf(name, sizeof(name), "%.*s", (int)strcspn(command, ","), command);
-	json_t *value = json_incref(json_object_get(answer, name));
-	json_decref(answer);
-	return value;
-}
-
-static json_t *ask_all(struct telemetry *telemetry, const char *command, unsigned max)
-{
-	json_t *all = json_array();
-	char text[64];
-
-	for (unsigned i = 0; i < max; i++) {
-		snprintf(text, sizeof(text), "%s,%u", command, i);
-		json_t *one = ask(telemetry, text);
-		if (!json_object_size(one)) {
-			json_decref(one);
-			break;
-		}
-		json_array_append_new(all, one);
-	}
-	return all;
-}
-
 static void label(FILE *out, const char *name, const char *value)
 {
 	fprintf(out, "%s=\"", name);
@@ -130,10 +100,11 @@ void metrics_appliance(FILE *out, const char *file_prefix)
 {
 	char error[256];
 	struct telemetry *telemetry = telemetry_open(file_prefix, error, sizeof(error));
-	json_t *status = telemetry ? ask(telemetry, "/waxseal/status") : NULL;
+	json_t *status = telemetry ? telemetry_ask(telemetry, "/waxseal/status", error, sizeof(error)) : NULL;
 
-	fprintf(out, "# HELP waxseal_up 1 if waxseald answers\n# TYPE waxseal_up gauge\nwaxseal_up %d\n", status != NULL);
-	if (!status) {
+	fprintf(out, "# HELP waxseal_up 1 if waxseald answers\n# TYPE waxseal_up gauge\nwaxseal_up %d\n", json_is_object(status));
+	if (!json_is_object(status)) {
+		json_decref(status);
 		telemetry_close(telemetry);
 		return;
 	}
@@ -143,11 +114,12 @@ void metrics_appliance(FILE *out, const char *file_prefix)
 		json_integer_value(json_object_get(status, "images_refused")));
 	json_decref(status);
 
-	json_t *total = ask(telemetry, "/waxseal/counters");
+	json_t *total = telemetry_ask(telemetry, "/waxseal/counters", error, sizeof(error));
 	counters(out, total);
 	json_decref(total);
 
-	json_t *workers = ask_all(telemetry, "/waxseal/worker", WORKERS_MAX), *ports = ask_all(telemetry, "/waxseal/port", PORTS_MAX);
+	json_t *workers = telemetry_ask_all(telemetry, "/waxseal/worker", WORKERS_MAX, error, sizeof(error));
+	json_t *ports = telemetry_ask_all(telemetry, "/waxseal/port", PORTS_MAX, error, sizeof(error));
 	gauge(out, workers, "worker_flows", "flows", "worker");
 	gauge(out, workers, "worker_takeovers", "takeovers", "worker");
 	gauge(out, workers, "worker_buffers", "buffers", "worker");
@@ -159,7 +131,7 @@ void metrics_appliance(FILE *out, const char *file_prefix)
 	json_decref(workers);
 	json_decref(ports);
 
-	json_t *destinations = ask_all(telemetry, "/waxseal/destination", METRICS_DESTINATIONS_MAX);
+	json_t *destinations = telemetry_ask_all(telemetry, "/waxseal/destination", METRICS_DESTINATIONS_MAX, error, sizeof(error));
 	telemetry_close(telemetry);
 	destination_metric(out, destinations, "sessions", "sessions by how they ended", "sessions.", "direction", "end");
 	destination_metric(out, destinations, "recipients", "recipients by what became of them", "recipients.", "fate", NULL);

@@ -66,7 +66,7 @@ static int once(struct cli *cli, const char *name)
 	if (telemetry)
 		counters = link_ask(telemetry, "/waxseal/counters", error, sizeof(error));
 	if (counters)
-		destinations = link_ask_all(telemetry, "/waxseal/destination", DESTINATIONS_MAX, error, sizeof(error));
+		destinations = telemetry_ask_all(telemetry, "/waxseal/destination", DESTINATIONS_MAX, error, sizeof(error));
 	telemetry_close(telemetry);
 	if (!destinations) {
 		json_decref(counters);

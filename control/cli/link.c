@@ -113,52 +113,14 @@ void link_print_rule(FILE *out, const char *key, const struct rule_field *fields
 	}
 }
 
-/* The value under the command's own name, null where waxseald has nothing to say. */
-static json_t *answer(struct telemetry *telemetry, const char *command, char *error, size_t error_len)
-{
-	char name[64];
-	const char *text = telemetry_ask(telemetry, command, error, error_len);
-
-	if (!text)
-		return NULL;
-	json_t *frame = json_loads(text, 0, NULL);
-	snprintf(name, sizeof(name), "%.*s", (int)strcspn(command, ","), command);
-	json_t *value = json_incref(json_object_get(frame, name));
-	json_decref(frame);
-	if (!value)
-		snprintf(error, error_len, "waxseald's answer to %s is not its JSON; is it of another version than this command?", name);
-	return value;
-}
-
 json_t *link_ask(struct telemetry *telemetry, const char *command, char *error, size_t error_len)
 {
-	json_t *value = answer(telemetry, command, error, error_len);
+	json_t *value = telemetry_ask(telemetry, command, error, error_len);
 
 	if (!json_is_null(value))
 		return value;
 	snprintf(error, error_len, "waxseald does not know %s; is it of another version than this command?", command);
 	return NULL;
-}
-
-json_t *link_ask_all(struct telemetry *telemetry, const char *command, unsigned max, char *error, size_t error_len)
-{
-	json_t *all = json_array();
-	char text[64];
-
-	for (unsigned i = 0; i < max; i++) {
-		snprintf(text, sizeof(text), "%s,%u", command, i);
-		json_t *one = answer(telemetry, text, error, error_len);
-		if (!one) {
-			json_decref(all);
-			return NULL;
-		}
-		if (!json_object_size(one)) {
-			json_decref(one);
-			break;
-		}
-		json_array_append_new(all, one);
-	}
-	return all;
 }
 
 uint64_t link_number(const json_t *object, const char *name)

@@ -31,8 +31,6 @@ void link_print_rule(FILE *out, const char *key, const struct rule_field *fields
 
 /* waxseald's answer to a command, without its frame; the caller owns it. NULL with `error`. */
 json_t *link_ask(struct telemetry *telemetry, const char *command, char *error, size_t error_len);
-/* command,0 command,1 ... until an empty answer: an array. NULL with `error`. */
-json_t *link_ask_all(struct telemetry *telemetry, const char *command, unsigned max, char *error, size_t error_len);
 
 uint64_t link_number(const json_t *object, const char *name); /* 0 if it is not there */
 const char *link_text(const json_t *object, const char *name); /* "" */

@@ -34,9 +34,9 @@ static void ask_waxseald(struct cli *cli, json_t *status)
 	if (telemetry)
 		waxseald = link_ask(telemetry, "/waxseal/status", error, sizeof(error));
 	if (waxseald)
-		workers = link_ask_all(telemetry, "/waxseal/worker", WORKERS_MAX, error, sizeof(error));
+		workers = telemetry_ask_all(telemetry, "/waxseal/worker", WORKERS_MAX, error, sizeof(error));
 	if (workers)
-		ports = link_ask_all(telemetry, "/waxseal/port", PORTS_MAX, error, sizeof(error));
+		ports = telemetry_ask_all(telemetry, "/waxseal/port", PORTS_MAX, error, sizeof(error));
 	telemetry_close(telemetry);
 	if (!ports) {
 		json_decref(waxseald);

@@ -8,6 +8,7 @@
 #include "telemetry.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,11 +105,62 @@ void telemetry_close(struct telemetry *telemetry)
 	free(telemetry);
 }
 
-const char *telemetry_ask(struct telemetry *telemetry, const char *command, char *error, size_t error_len)
+/* DPDK lets a name hold letters, digits, '_' and '/' only: waxseald writes "sessions/outbound/sealed" and
+ * "reasons/not_offered" for "sessions.outbound.sealed" and "reasons.not-offered". */
+static json_t *with_names(json_t *object)
 {
+	const char *name;
+	json_t *value, *renamed;
+	char text[128];
+
+	if (!json_is_object(object) || !(renamed = json_object()))
+		return json_incref(object);
+	json_object_foreach(object, name, value) {
+		bool path = strchr(name, '/') != NULL;
+		snprintf(text, sizeof(text), "%s", name);
+		for (char *p = text; path && *p; p++)
+			*p = *p == '/' ? '.' : *p == '_' ? '-' : *p;
+		json_object_set(renamed, text, value);
+	}
+	return renamed;
+}
+
+json_t *telemetry_ask(struct telemetry *telemetry, const char *command, char *error, size_t error_len)
+{
+	char name[64];
+
 	if (send(telemetry->fd, command, strlen(command), MSG_NOSIGNAL) < 0) {
 		snprintf(error, error_len, "%s: %s", telemetry->path, strerror(errno));
 		return NULL;
 	}
-	return take_answer(telemetry, error, error_len) < 0 ? NULL : telemetry->answer;
+	if (take_answer(telemetry, error, error_len) < 0)
+		return NULL;
+	json_t *frame = json_loads(telemetry->answer, 0, NULL);
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(command, ","), command);
+	json_t *value = with_names(json_object_get(frame, name));
+	json_decref(frame);
+	if (!value)
+		snprintf(error, error_len, "waxseald's answer to %s is not its JSON; is it of another version than this command?", name);
+	return value;
+}
+
+json_t *telemetry_ask_all(struct telemetry *telemetry, const char *command, unsigned max, char *error, size_t error_len)
+{
+	json_t *all = json_array();
+	char text[64];
+
+	for (unsigned i = 0; i < max; i++) {
+		snprintf(text, sizeof(text), "%s,%u", command, i);
+		json_t *one = telemetry_ask(telemetry, text, error, error_len);
+		if (!one) {
+			json_decref(all);
+			return NULL;
+		}
+		if (!json_object_size(one)) {
+			json_decref(one);
+			break;
+		}
+		json_array_append_new(all, one);
+	}
+	return all;
 }

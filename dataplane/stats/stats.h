@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "../policy/policy.h"
+#include "../side.h"
 
 #define STATS_DESTINATIONS_MAX 4096 /* names; past it "(other)" */
 #define STATS_NAME_MAX 256
@@ -101,6 +102,7 @@ const char *stats_counter_help(enum stats_counter counter);
 const char *stats_end_name(enum stats_end end);
 const char *stats_recipient_name(enum stats_recipient recipient);
 unsigned stats_version_index(uint16_t version);
+const char *stats_version_name(unsigned index);
 
 /* Sums workers: `total` gets STATS_COUNTERS_N values; destinations are merged by name into a new array
  * of *count (caller frees). Safe while the workers run: each value is one atomic load. */
@@ -134,6 +136,7 @@ size_t stats_event_json(const struct stats_event *event, char *out, size_t out_l
  *   /waxseal/counters        {"rx_packets": n, ...}: every name of STATS_COUNTERS
  *   /waxseal/destination,<n> {"name", "sessions.outbound.sealed": n, ..., "recipients.upgraded": n, "would.defer": n,
  *                             "reasons.not-offered": n, "versions.TLSv1.3": n, "resumed", "messages", "bytes"}; {} past the last
+ *                             A name with dots goes out as "reasons/not_offered": DPDK takes no '.' and no '-'. Zeros are left out.
  *   /waxseal/flows,<offset>  [ {"id","client","server","state","phase","age_s","destination","rule","bytes_client","bytes_server"} ... ], at most 16
  */
 struct stats_status {

@@ -1,0 +1,109 @@
+/*
+ * event.c - one line of JSON for each session: who, with whom, how it ended, and why.
+ *
+ * Strings come from peers. Whatever is not printable ASCII becomes '?' before jansson escapes the rest, so
+ * that a line is one line in every viewer, and is always valid.
+ */
+#include "stats.h"
+
+#include <arpa/inet.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static json_t *text(const char *value, size_t max)
+{
+	char clean[STATS_NAME_MAX];
+	size_t len = 0;
+
+	for (; len < max && len < sizeof(clean) - 1 && value[len]; len++)
+		clean[len] = value[len] >= 0x20 && value[len] < 0x7f ? value[len] : '?';
+	return json_stringn_nocheck(clean, len);
+}
+
+static void set_text(json_t *object, const char *name, const char *value, size_t max)
+{
+	if (*value)
+		json_object_set_new_nocheck(object, name, text(value, max));
+}
+#define SET_TEXT(object, name, field) set_text(object, name, field, sizeof(field))
+
+static void set_number(json_t *object, const char *name, uint64_t value)
+{
+	json_object_set_new_nocheck(object, name, json_integer((json_int_t)value));
+}
+
+static void set_address(json_t *object, const char *name, const uint8_t address[16])
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	char printed[INET6_ADDRSTRLEN];
+
+	if (memcmp(address, mapped, 12) == 0)
+		inet_ntop(AF_INET, address + 12, printed, sizeof(printed));
+	else
+		inet_ntop(AF_INET6, address, printed, sizeof(printed));
+	json_object_set_new_nocheck(object, name, json_string_nocheck(printed));
+}
+
+static void set_time(json_t *object, uint64_t at_us)
+{
+	char printed[64];
+	time_t seconds = (time_t)(at_us / 1000000);
+	struct tm tm;
+
+	gmtime_r(&seconds, &tm);
+	size_t len = strftime(printed, sizeof(printed), "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(printed + len, sizeof(printed) - len, ".%03uZ", (unsigned)(at_us / 1000 % 1000));
+	json_object_set_new_nocheck(object, "at", json_string_nocheck(printed));
+}
+
+static void set_recipients(json_t *object, const struct stats_event *event)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < STATS_EVENT_RECIPIENTS_MAX && event->rcpt[i].domain[0]; i++) {
+		json_t *one = json_object();
+		SET_TEXT(one, "domain", event->rcpt[i].domain);
+		if (event->rcpt[i].fate < STATS_RECIPIENTS)
+			json_object_set_new_nocheck(one, "fate", json_string_nocheck(stats_recipient_name(event->rcpt[i].fate)));
+		json_array_append_new(list, one);
+	}
+	json_object_set_new_nocheck(object, "recipient_domains", list);
+}
+
+size_t stats_event_json(const struct stats_event *event, char *out, size_t out_len)
+{
+	json_t *object = json_object();
+	bool tls = event->end == END_SEALED || event->end == END_UPGRADED;
+
+	set_time(object, event->at_us);
+	set_number(object, "flow", event->flow_id);
+	json_object_set_new_nocheck(object, "direction", json_string_nocheck(event->direction == INBOUND ? "inbound" : "outbound"));
+	set_address(object, "client", event->client);
+	set_number(object, "client_port", event->client_port);
+	set_address(object, "server", event->server);
+	SET_TEXT(object, "server_name", event->server_name);
+	SET_TEXT(object, "destination", event->destination);
+	json_object_set_new_nocheck(object, "end", json_string_nocheck(stats_end_name(event->end < STATS_ENDS ? event->end : END_UNKNOWN)));
+	if (event->end != END_NOTHING && event->end != END_UNKNOWN && event->reason < POLICY_REASONS)
+		json_object_set_new_nocheck(object, "reason", json_string_nocheck(policy_reason_name(event->reason)));
+	SET_TEXT(object, "rule", event->rule);
+	SET_TEXT(object, "detail", event->detail);
+	if (tls && event->tls_version_index < STATS_VERSIONS)
+		json_object_set_new_nocheck(object, "tls", json_string_nocheck(stats_version_name(event->tls_version_index)));
+	SET_TEXT(object, "cipher", event->cipher);
+	set_number(object, "messages", event->messages);
+	set_number(object, "recipients", event->recipients);
+	set_recipients(object, event);
+	set_number(object, "bytes_client", event->bytes[CLIENT]);
+	set_number(object, "bytes_server", event->bytes[SERVER]);
+	set_number(object, "duration_ms", event->duration_us / 1000);
+
+	size_t len = json_dumpb(object, out, out_len, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	json_decref(object);
+	if (len == 0 || len >= out_len)
+		return 0;
+	out[len] = '\n';
+	return len + 1;
+}
