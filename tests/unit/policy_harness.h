@@ -1,0 +1,158 @@
+/*
+ * policy_harness.h - a policy image made by hand, for the tests of dataplane/policy/.
+ *
+ * Sections have room to spare and stand at fixed places, so that a test can break one byte of any of them
+ * and seal the image again with a right checksum: what is then refused is refused for that byte.
+ */
+#ifndef WAXSEAL_POLICY_HARNESS_H
+#define WAXSEAL_POLICY_HARNESS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/policy.h"
+
+struct made {
+	struct image_header header;
+	struct image_rule rules[16];
+	uint32_t matches[128];
+	struct image_domain domains[16];
+	struct image_destination destinations[8];
+	struct image_prefix4 prefix4[16];
+	struct image_prefix6 prefix6[16];
+	char strings[4096];
+};
+
+#define MADE_SECTION(field, n) \
+	(struct image_section){offsetof(struct made, field), (n), sizeof(((struct made *)0)->field[0])}
+
+static struct made made;
+static char made_error[512];
+
+static inline uint32_t made_string(const char *text)
+{
+	uint32_t at = made.header.strings.count;
+
+	if (!*text)
+		return 0;
+	assert_true(at + strlen(text) + 1 <= sizeof(made.strings));
+	strcpy(made.strings + at, text);
+	made.header.strings.count += (uint32_t)strlen(text) + 1;
+	return at;
+}
+
+static inline uint32_t made_rule(enum policy_kind kind, enum policy_level level, const char *name)
+{
+	assert_true(made.header.rules.count < 16);
+	made.rules[made.header.rules.count] = (struct image_rule){
+		.name = made_string(name), .kind = (uint8_t)kind, .level = (uint8_t)level, .percent = 100,
+		.match_first = made.header.matches.count};
+	return made.header.rules.count++;
+}
+
+/* To the rule that was made last. */
+static inline void made_match(const char *pattern)
+{
+	assert_true(made.header.matches.count < 128);
+	made.matches[made.header.matches.count++] = made_string(pattern);
+	made.rules[made.header.rules.count - 1].match_count++;
+}
+
+static inline uint32_t made_domain(const char *name, uint32_t rule)
+{
+	uint32_t slot = (uint32_t)policy_domain_hash(name, strlen(name)) & 15;
+
+	while (made.domains[slot].name != IMAGE_NONE)
+		slot = (slot + 1) & 15;
+	made.domains[slot] = (struct image_domain){made_string(name), rule};
+	made.header.enforced_domain_rules += made.rules[rule].mode == MODE_ENFORCE && made.rules[rule].level > LEVEL_MAY;
+	return slot;
+}
+
+static inline uint32_t made_destination(const char *name, uint32_t rule, const char *pool)
+{
+	made.destinations[made.header.destinations.count] =
+		(struct image_destination){.name = made_string(name), .rule = rule, .pool = made_string(pool)};
+	return made.header.destinations.count++;
+}
+
+/* In ascending order; `parent` by hand, so that the test says what it believes. */
+static inline void made_prefix4(const char *addr, uint8_t len, uint32_t parent, uint32_t destination)
+{
+	struct in_addr in;
+
+	assert_int_equal(inet_pton(AF_INET, addr, &in), 1);
+	made.prefix4[made.header.prefix4.count++] =
+		(struct image_prefix4){.addr = ntohl(in.s_addr), .parent = parent, .destination = destination, .len = len};
+}
+
+static inline void made_prefix6(const char *addr, uint8_t len, uint32_t parent, uint32_t destination)
+{
+	struct image_prefix6 *p = &made.prefix6[made.header.prefix6.count++];
+
+	*p = (struct image_prefix6){.parent = parent, .destination = destination, .len = len};
+	assert_int_equal(inet_pton(AF_INET6, addr, p->addr), 1);
+}
+
+/* Rules 0 "*" and 1 "inbound:*", destination 0; the rest is empty. */
+static inline void made_begin(void)
+{
+	memset(&made, 0, sizeof(made));
+	memcpy(made.header.magic, IMAGE_MAGIC, 8);
+	made.header.version = IMAGE_VERSION;
+	made.header.header_bytes = sizeof(made.header);
+	made.header.total_bytes = sizeof(made);
+	made.header.generation = 7;
+	made.header.strings = MADE_SECTION(strings, 1);
+	made.header.rules = MADE_SECTION(rules, 0);
+	made.header.matches = MADE_SECTION(matches, 0);
+	made.header.domains = MADE_SECTION(domains, 16);
+	made.header.destinations = MADE_SECTION(destinations, 0);
+	made.header.prefix4 = MADE_SECTION(prefix4, 0);
+	made.header.prefix6 = MADE_SECTION(prefix6, 0);
+	for (int i = 0; i < 16; i++)
+		made.domains[i].name = IMAGE_NONE;
+	made_rule(POLICY_DEFAULT, LEVEL_MAY, "*");
+	made.header.inbound_rule = made_rule(POLICY_INBOUND, LEVEL_MAY, "inbound:*");
+	made_destination("*", 0, "");
+}
+
+static inline struct policy_image *made_parse(void)
+{
+	made.header.checksum = policy_image_checksum(&made, sizeof(made));
+	made_error[0] = '\0';
+	return policy_image_parse(&made, sizeof(made), made_error, sizeof(made_error));
+}
+
+static inline struct policy_image *made_good(void)
+{
+	struct policy_image *image = made_parse();
+
+	if (!image)
+		fail_msg("refused: %s", made_error);
+	return image;
+}
+
+/* A server's address as the dataplane has it. */
+static inline const uint8_t *made_addr(const char *text)
+{
+	static uint8_t addr[16];
+
+	memset(addr, 0, sizeof(addr));
+	if (strchr(text, ':')) {
+		assert_int_equal(inet_pton(AF_INET6, text, addr), 1);
+	} else {
+		addr[10] = addr[11] = 0xff;
+		assert_int_equal(inet_pton(AF_INET, text, addr + 12), 1);
+	}
+	return addr;
+}
+
+#endif
