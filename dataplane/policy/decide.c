@@ -5,6 +5,7 @@
  * whether the answer is only counted (mode observe, or a flow outside `percent`).
  * Invariant: above may nothing is allowed without FACT_TLS_UP at the rule's version; a fact that is
  * missing counts against the session. Each level is a row of one table; nothing else knows the levels.
+ * From outside, the leg to protect is the client's: there only the client's own TLS meets a rule.
  * Refuses: levels whose proof cannot be had (dane-only, fingerprint), rather than wave them through.
  */
 #include "policy.h"
@@ -76,6 +77,9 @@ static enum policy_reason judge_proof(const struct image_rule *rule, const struc
 
 static enum policy_reason judge_tls(const struct image_rule *rule, const struct policy_facts *facts, bool is_enforced)
 {
+	/* TLS behind waxseal leaves the way from outside in clear. */
+	if (rule->kind == POLICY_INBOUND && facts->tls == FACT_TLS_UP && !facts->end_to_end)
+		return REASON_CLEAR_SESSION;
 	switch (facts->tls) {
 	case FACT_TLS_UP:
 		return facts->version < rule->protocol_min ? REASON_VERSION : judge_proof(rule, facts);
@@ -90,7 +94,7 @@ static enum policy_reason judge_tls(const struct image_rule *rule, const struct 
 		return REASON_NOT_OFFERED;
 	if (needs_of[rule->level].unprovable)
 		return REASON_UNSUPPORTED;
-	return is_enforced || facts->dialogue_end ? REASON_CLEAR_SESSION : REASON_UPGRADED;
+	return is_enforced || facts->dialogue_end || rule->kind == POLICY_INBOUND ? REASON_CLEAR_SESSION : REASON_UPGRADED;
 }
 
 static enum policy_reason judge(const struct image_rule *rule, const struct policy_facts *facts, bool is_enforced)
@@ -116,8 +120,9 @@ static enum policy_action action_for(const struct image_rule *rule, enum policy_
 	case REASON_HANDSHAKE:
 		/* An opportunistic rule must never make a bounce of mail that a retry delivers in clear. */
 		return rule->level == LEVEL_MAY ? POLICY_DEFER : refusal;
-	case REASON_CLEAR_SESSION: /* another session can have TLS */
-	case REASON_UNSUPPORTED:   /* our lack, not the recipient's: the mail waits for the operator */
+	case REASON_CLEAR_SESSION: /* another session can have TLS; a client from outside is told to do it in this one */
+		return rule->kind == POLICY_INBOUND ? POLICY_REJECT : POLICY_DEFER;
+	case REASON_UNSUPPORTED: /* our lack, not the recipient's: the mail waits for the operator */
 		return POLICY_DEFER;
 	case REASON_NOT_OFFERED:
 	case REASON_STARTTLS_REFUSED:
@@ -146,7 +151,8 @@ struct policy_decision policy_decide(const struct image_rule *rule, const struct
 
 bool policy_wants_tls(const struct image_rule *rule, uint32_t flow_hash)
 {
-	if (rule->level == LEVEL_NONE || rule->level >= LEVEL_BLOCK || needs_of[rule->level].unprovable)
+	if (rule->kind == POLICY_INBOUND || rule->level == LEVEL_NONE || rule->level >= LEVEL_BLOCK ||
+	    needs_of[rule->level].unprovable)
 		return false;
 	return enforced(rule, flow_hash);
 }

@@ -91,12 +91,14 @@ struct policy_decision {
  *
  * STARTTLS offered but no TLS: refused as REASON_CLEAR_SESSION. Only where the rule is observed and
  * !dialogue_end it counts as REASON_UPGRADED, since that is what enforcing it would bring.
+ * An inbound rule (the client is outside) is met only by the client's own TLS: clear text is
+ * REASON_CLEAR_SESSION and always REJECT, "530 Must issue a STARTTLS command first" (RFC 3207, section 4).
  * Always DEFER, whatever on_fail says, is what a retry or the operator can cure: REASON_HANDSHAKE under
- * may, REASON_CLEAR_SESSION, REASON_UNSUPPORTED. */
+ * may, REASON_CLEAR_SESSION (but of an inbound rule), REASON_UNSUPPORTED. */
 struct policy_decision policy_decide(const struct image_rule *rule, const struct policy_facts *facts, uint32_t flow_hash);
 
 /* Should a plaintext session under this rule be upgraded where the server offers it? Not where the rule is
- * only observed, nor where no handshake could meet it (block, dane-only, fingerprint): refuse at once. */
+ * only observed, nor where no handshake of ours could meet it (block, dane-only, fingerprint, inbound): refuse at once. */
 bool policy_wants_tls(const struct image_rule *rule, uint32_t flow_hash);
 
 /* The TLS version below which a session that the client encrypts itself is cut: protocol_min from encrypt

@@ -38,6 +38,9 @@ static const struct reply_words words[POLICY_REASONS] = {
 	[REASON_BLOCKED] = {"451 4.7.1", "554 5.7.1", "Delivery refused by", ", server ", ""},
 };
 
+/* RFC 3207, section 4, word for word: mail servers look for it. */
+static const char must_starttls[] = "530 5.7.0 Must issue a STARTTLS command first\r\n";
+
 static void printable(const char *text, char out[SHOWN_MAX + 1])
 {
 	size_t n = 0;
@@ -57,6 +60,10 @@ size_t policy_reply(const struct policy_decision *decision, const struct image_r
 	out[0] = '\0';
 	if (decision->action == POLICY_ALLOW || (unsigned)decision->reason >= POLICY_REASONS)
 		return 0;
+	if (rule->kind == POLICY_INBOUND && decision->reason == REASON_CLEAR_SESSION) {
+		memcpy(out, must_starttls, sizeof(must_starttls));
+		return sizeof(must_starttls) - 1;
+	}
 	w = &words[decision->reason];
 	if (!w->lead) /* an allowing reason with a refusing action: the caller's own construction */
 		w = &words[REASON_BLOCKED];

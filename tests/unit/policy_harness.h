@@ -25,8 +25,8 @@ struct made {
 	uint32_t matches[128];
 	struct image_domain domains[16];
 	struct image_destination destinations[8];
-	struct image_prefix4 prefix4[16];
-	struct image_prefix6 prefix6[16];
+	struct image_prefix4 prefix4[36];
+	struct image_prefix6 prefix6[132];
 	char strings[4096];
 };
 
