@@ -7,6 +7,7 @@
 #ifndef WAXSEAL_FLOW_HARNESS_H
 #define WAXSEAL_FLOW_HARNESS_H
 
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -215,12 +216,12 @@ static void h_handshake(void)
 	h.sent_count = 0;
 }
 
-static void h_data(enum side from, uint32_t seq, uint32_t ack, const char *payload)
+__attribute__((unused)) static void h_data(enum side from, uint32_t seq, uint32_t ack, const char *payload)
 {
 	h_packet((struct seg){.from = from, .flags = PACKET_ACK | PACKET_PSH, .seq = seq, .ack = ack, .payload = payload});
 }
 
-static void h_sent(unsigned index, enum side from, uint32_t seq, const char *payload)
+__attribute__((unused)) static void h_sent(unsigned index, enum side from, uint32_t seq, const char *payload)
 {
 	uint32_t isn = from == CLIENT ? CLIENT_ISN : SERVER_ISN;
 	assert_true(index < h.sent_count);
