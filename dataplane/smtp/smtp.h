@@ -33,10 +33,13 @@
 enum smtp_verb {
 	SMTP_EHLO, SMTP_HELO, SMTP_LHLO, SMTP_STARTTLS, SMTP_AUTH, SMTP_MAIL, SMTP_RCPT, SMTP_DATA, SMTP_BDAT,
 	SMTP_RSET, SMTP_NOOP, SMTP_VRFY, SMTP_EXPN, SMTP_HELP, SMTP_QUIT, SMTP_ETRN, SMTP_SEND /* SEND, SOML, SAML */,
+	SMTP_BURL, SMTP_TURN /* TURN, ATRN */, SMTP_XCLIENT, SMTP_XFORWARD,
 	SMTP_UNKNOWN,
 	SMTP_VERBS
 };
 const char *smtp_verb_name(enum smtp_verb verb);
+/* May not go to a server before a decision: it begins a mail transaction, an authentication, or turns the roles. */
+bool smtp_verb_decides(enum smtp_verb verb);
 
 struct smtp_command {
 	enum smtp_verb verb;
@@ -44,11 +47,14 @@ struct smtp_command {
 	size_t args_len;
 	bool odd;         /* a bare CR, NUL or 8-bit byte in the line */
 };
-/* `line` with or without its line end. An empty or unparsable line is SMTP_UNKNOWN. */
+/* `line` with or without its line end. An empty or unparsable line is SMTP_UNKNOWN. Blanks before the verb are
+ * skipped, and what only begins with a deciding verb or STARTTLS ("MAILFROM:<>") counts as that verb: some
+ * servers read it so, and none may be talked into a transaction by a spelling. */
 void smtp_command_parse(const uint8_t *line, size_t len, struct smtp_command *out);
 /* Recipient's (or sender's) domain of "TO:<...>", lower case, no final dot; source routes (RFC 5321,
  * appendix C) and quoted local parts are understood; "[192.0.2.1]" for address literals; "" for <> and
- * <postmaster>. -EINVAL when there is no path at all. */
+ * <postmaster>. -EINVAL when there is no path at all, or its domain is none: too long, empty behind the @,
+ * or with characters (quotes, comments, blanks) that servers read differently. */
 int smtp_path_domain(const struct smtp_command *command, char out[SMTP_DOMAIN_MAX]);
 /* BDAT size [LAST]: RFC 3030. -EINVAL if malformed. */
 int smtp_bdat_parse(const struct smtp_command *command, uint64_t *size, bool *last);
@@ -56,7 +62,7 @@ int smtp_bdat_parse(const struct smtp_command *command, uint64_t *size, bool *la
 struct smtp_reply_line {
 	uint16_t code;    /* 0: not a reply line */
 	bool last;        /* "250 " rather than "250-" */
-	const char *text; /* not terminated */
+	const char *text; /* not terminated, without CRLF */
 	size_t text_len;
 };
 void smtp_reply_line_parse(const uint8_t *line, size_t len, struct smtp_reply_line *out);
@@ -76,7 +82,8 @@ struct smtp_framer {
 };
 enum smtp_framing { SMTP_LINE_PARTIAL, SMTP_LINE_WHOLE, SMTP_LINE_TOO_LONG };
 /* Takes bytes up to and with the line end; *consumed tells how many. After WHOLE the line stands in
- * framer->line (with its end, framer->len octets) until smtp_framer_reset. */
+ * framer->line (with its end, framer->len octets) until smtp_framer_reset; until then, and after TOO_LONG,
+ * it takes nothing more and says the same again. */
 enum smtp_framing smtp_framer_input(struct smtp_framer *framer, const uint8_t *bytes, size_t len, size_t *consumed);
 void smtp_framer_reset(struct smtp_framer *framer);
 
@@ -106,23 +113,22 @@ enum smtp_event {
 	SMTP_EVENT_LOST,       /* observer: can no longer follow (binary, too long ...); stays silent from here */
 };
 
-struct smtp_pending { uint8_t verb; bool bdat_last; char domain[SMTP_DOMAIN_MAX]; };
-
 struct smtp_dialogue {
 	enum smtp_state state;
 	uint64_t fed[SIDES];      /* bytes of each side given to smtp_dialogue_input and taken */
 	uint64_t approved[SIDES]; /* of those, bytes that may be forwarded; never goes back */
 	enum smtp_verb held_verb; /* in DECIDE: what is held */
-	uint16_t outstanding;     /* commands forwarded whose reply is not complete */
-	uint16_t greeting_code;
+	uint16_t outstanding;     /* commands forwarded whose reply is not complete; an unsolicited reply counts while it comes */
+	uint16_t greeting_code;   /* 0: no whole banner yet */
+	bool closing;             /* the server has said that it ends the session: 421, 221, or a 4xx/5xx nobody asked for */
 	bool ehlo;                /* the last successful hello was EHLO */
 	bool hello_done;
 	uint32_t capabilities;    /* of the last EHLO reply */
 	uint64_t size_max;        /* SIZE's value, 0 if none */
-	char client_name[SMTP_DOMAIN_MAX]; /* argument of the last EHLO/HELO */
+	char client_name[SMTP_DOMAIN_MAX]; /* argument of the last EHLO/HELO, "" if not printable or too long */
 	char server_name[SMTP_DOMAIN_MAX]; /* first word of the banner, "" if it is no host name */
 	char rcpt_domain[SMTP_DOMAIN_MAX]; /* with SMTP_EVENT_RCPT */
-	struct smtp_dialogue_private *private; /* framers, pipeline */
+	struct smtp_dialogue_private *private; /* private.h */
 };
 
 /* NULL without memory. */
@@ -133,14 +139,16 @@ void smtp_dialogue_free(struct smtp_dialogue *dialogue);
  * whenever an event is raised, or while the machine cannot go on with that side (client bytes
  * behind STARTTLS or a held MAIL): the caller keeps the rest and offers it again after the next input
  * of the other side. approved[] of either side may have moved. At most one event a call: call again
- * with the rest until neither moves. A call with len 0 asks whether an event has become due. */
+ * with the rest until neither moves. A call with len 0 asks whether an event has become due. In OBSERVE all
+ * is taken and approved at once, but for what stands behind an event. */
 size_t smtp_dialogue_input(struct smtp_dialogue *dialogue, enum side side, const uint8_t *bytes, size_t len, enum smtp_event *event);
 
 /* After a decision to let the session go in clear (or at once, for level none): state OBSERVE; the held
  * line is approved, and everything after it. */
 void smtp_dialogue_observe(struct smtp_dialogue *dialogue);
 
-/* The client has stalled on a command line whose verb is not known yet: is there such a partial line? */
+/* Has the client begun a command line that is not whole, so that none of its bytes may pass? If it stalls there
+ * it may be waiting for their acknowledgment. */
 bool smtp_dialogue_partial(const struct smtp_dialogue *dialogue);
 
 const char *smtp_event_name(enum smtp_event event);
