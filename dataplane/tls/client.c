@@ -1,0 +1,276 @@
+/*
+ * client.c - TLS towards a server, between byte queues.
+ *
+ * Enters: the server's ciphertext, plaintext for it. Leaves: ciphertext for it, its plaintext, facts. It
+ * completes the handshake that can be had with any certificate, notes the first thing wrong with the chain,
+ * and leaves judgement to policy/. With context.c and names.c the only user of OpenSSL.
+ */
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "private.h"
+
+#define PLAIN_BYTES 16384 /* a record's content */
+#define FED_BYTES_MAX 65536 /* ciphertext not yet read by OpenSSL */
+
+struct tls_client {
+	struct tls_context *context;
+	SSL_CTX *profile;
+	SSL *ssl;
+	BIO *in, *out; /* the SSL's */
+	enum tls_phase phase;
+	struct tls_facts facts;
+	struct tls_proof proof;      /* of this handshake, as on_verify saw it */
+	struct tls_proof remembered; /* of the session that is offered: a resumed handshake shows no chain */
+	uint8_t key[TLS_SERVER_KEY_MAX];
+	size_t key_len;
+	char error[160];
+	size_t plain_at, plain_len;
+	uint8_t plain[PLAIN_BYTES];
+};
+
+static enum tls_chain chain_of(int error)
+{
+	switch (error) {
+	case X509_V_OK: return TLS_CHAIN_TRUSTED;
+	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT: return TLS_CHAIN_SELF_SIGNED;
+	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+	case X509_V_ERR_CERT_UNTRUSTED: return TLS_CHAIN_UNTRUSTED;
+	case X509_V_ERR_CERT_HAS_EXPIRED: return TLS_CHAIN_EXPIRED;
+	case X509_V_ERR_CERT_NOT_YET_VALID: return TLS_CHAIN_NOT_YET_VALID;
+	default: return TLS_CHAIN_INVALID;
+	}
+}
+
+/* Notes the first error and goes on: judging is policy's. */
+static int on_verify(int ok, X509_STORE_CTX *store)
+{
+	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+	struct tls_client *client = SSL_get_app_data(ssl);
+	int error = X509_STORE_CTX_get_error(store);
+
+	if (!ok && client->proof.chain == TLS_CHAIN_TRUSTED) {
+		client->proof.chain = chain_of(error);
+		snprintf(client->proof.chain_error, sizeof(client->proof.chain_error), "%s", X509_verify_cert_error_string(error));
+	}
+	return 1;
+}
+
+int tls_client_new_session(SSL *ssl, SSL_SESSION *session)
+{
+	struct tls_client *client = SSL_get_app_data(ssl);
+
+	tls_context_remember(client->context, client->profile, client->key, client->key_len, session, &client->proof);
+	return 1; /* the reference is taken */
+}
+
+static void note_facts(struct tls_client *client)
+{
+	struct tls_facts *facts = &client->facts;
+	X509 *certificate = SSL_get0_peer_certificate(client->ssl);
+
+	facts->version = (uint16_t)SSL_version(client->ssl);
+	facts->resumed = SSL_session_reused(client->ssl);
+	snprintf(facts->cipher, sizeof(facts->cipher), "%s", SSL_get_cipher_name(client->ssl));
+	const char *group = SSL_group_to_name(client->ssl, (int)SSL_get_negotiated_group(client->ssl));
+	snprintf(facts->group, sizeof(facts->group), "%s", group ? group : "");
+	if (facts->resumed)
+		client->proof = client->remembered;
+	if (!certificate && client->proof.chain == TLS_CHAIN_TRUSTED)
+		client->proof = (struct tls_proof){TLS_CHAIN_INVALID, "no certificate"};
+	facts->chain = client->proof.chain;
+	memcpy(facts->chain_error, client->proof.chain_error, sizeof(facts->chain_error));
+	if (certificate)
+		X509_NAME_oneline(X509_get_subject_name(certificate), facts->subject, sizeof(facts->subject));
+	tls_printable(facts->subject);
+}
+
+/* After an SSL_ function that did not do all of its work. */
+static void judge(struct tls_client *client, int result)
+{
+	switch (SSL_get_error(client->ssl, result)) {
+	case SSL_ERROR_NONE:
+	case SSL_ERROR_WANT_READ:
+	case SSL_ERROR_WANT_WRITE:
+		break;
+	case SSL_ERROR_ZERO_RETURN:
+		client->phase = TLS_CLOSED;
+		break;
+	default:
+		client->phase = TLS_FAILED;
+		tls_error_text(client->error, sizeof(client->error), "connection closed");
+		break;
+	}
+	ERR_clear_error();
+}
+
+static void handshake(struct tls_client *client)
+{
+	ERR_clear_error();
+	int result = SSL_do_handshake(client->ssl);
+	if (result != 1) {
+		judge(client, result);
+		return;
+	}
+	client->phase = TLS_ESTABLISHED;
+	note_facts(client);
+}
+
+struct tls_client *tls_client_new(struct tls_context *context, const struct tls_client_params *params, char *error, size_t error_len)
+{
+	SSL_CTX *profile = tls_context_profile(context, params, error, error_len);
+	struct tls_client *client = profile ? calloc(1, sizeof(*client)) : NULL;
+
+	if (!profile)
+		return NULL;
+	snprintf(error, error_len, "no memory for a TLS client");
+	if (!client || !(client->ssl = SSL_new(profile))) {
+		free(client);
+		return NULL;
+	}
+	client->context = context;
+	client->profile = profile;
+	client->in = BIO_new(BIO_s_mem());
+	client->out = BIO_new(BIO_s_mem());
+	SSL_set_bio(client->ssl, client->in, client->out);
+	SSL_set_app_data(client->ssl, client);
+	SSL_set_connect_state(client->ssl);
+	SSL_set_verify(client->ssl, SSL_VERIFY_PEER, on_verify);
+	if (!client->in || !client->out || (*params->servername && !SSL_set_tlsext_host_name(client->ssl, params->servername))) {
+		tls_client_free(client);
+		return NULL;
+	}
+	client->key_len = params->server_key_len < sizeof(client->key) ? params->server_key_len : sizeof(client->key);
+	if (client->key_len)
+		memcpy(client->key, params->server_key, client->key_len);
+	client->proof.chain = TLS_CHAIN_TRUSTED; /* until on_verify sees an error */
+	return client;
+}
+
+void tls_client_free(struct tls_client *client)
+{
+	if (!client)
+		return;
+	/* Without it OpenSSL takes the session for broken, and it is never resumed. */
+	if (client->phase != TLS_FAILED)
+		SSL_set_shutdown(client->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	SSL_free(client->ssl);
+	free(client);
+}
+
+enum tls_phase tls_client_phase(const struct tls_client *client)
+{
+	return client->phase;
+}
+
+const struct tls_facts *tls_client_facts(const struct tls_client *client)
+{
+	return &client->facts;
+}
+
+bool tls_client_any_name(const struct tls_client *client, bool (*match)(void *context, const char *name), void *context)
+{
+	X509 *certificate = SSL_get0_peer_certificate(client->ssl);
+	return certificate && tls_names_any(certificate, match, context);
+}
+
+const char *tls_client_error(const struct tls_client *client)
+{
+	return client->error;
+}
+
+void tls_client_start(struct tls_client *client)
+{
+	SSL_SESSION *session = tls_context_session(client->context, client->profile, client->key, client->key_len, &client->remembered);
+
+	if (session)
+		SSL_set_session(client->ssl, session);
+	handshake(client);
+}
+
+size_t tls_client_feed(struct tls_client *client, const uint8_t *ciphertext, size_t len)
+{
+	size_t room = FED_BYTES_MAX - BIO_pending(client->in);
+	int taken;
+
+	if (client->phase == TLS_FAILED || client->phase == TLS_CLOSED)
+		return len; /* nothing reads it any more */
+	if (len > room)
+		len = room;
+	taken = len ? BIO_write(client->in, ciphertext, (int)len) : 0;
+	if (client->phase == TLS_HANDSHAKE && taken > 0)
+		handshake(client);
+	return taken > 0 ? (size_t)taken : 0;
+}
+
+const uint8_t *tls_client_pending(struct tls_client *client, size_t *len)
+{
+	char *bytes;
+	*len = (size_t)BIO_get_mem_data(client->out, &bytes);
+	return (const uint8_t *)bytes;
+}
+
+void tls_client_sent(struct tls_client *client, size_t len)
+{
+	uint8_t waste[4096];
+	while (len) {
+		int piece = BIO_read(client->out, waste, (int)(len < sizeof(waste) ? len : sizeof(waste)));
+		if (piece <= 0)
+			return;
+		len -= (size_t)piece;
+	}
+}
+
+size_t tls_client_write(struct tls_client *client, const uint8_t *plaintext, size_t len)
+{
+	size_t total = 0, taken;
+
+	if (client->phase != TLS_ESTABLISHED)
+		return 0;
+	while (total < len && BIO_pending(client->out) < TLS_PENDING_BYTES_MAX) {
+		ERR_clear_error();
+		int result = SSL_write_ex(client->ssl, plaintext + total, len - total, &taken);
+		if (result != 1) {
+			judge(client, result);
+			break;
+		}
+		total += taken;
+	}
+	return total;
+}
+
+const uint8_t *tls_client_peek(struct tls_client *client, size_t *len)
+{
+	size_t got;
+
+	if (client->plain_at == client->plain_len && client->phase == TLS_ESTABLISHED) {
+		client->plain_at = client->plain_len = 0;
+		ERR_clear_error();
+		int result = SSL_read_ex(client->ssl, client->plain, sizeof(client->plain), &got);
+		if (result == 1)
+			client->plain_len = got;
+		else
+			judge(client, result);
+	}
+	*len = client->plain_len - client->plain_at;
+	return client->plain + client->plain_at;
+}
+
+void tls_client_consume(struct tls_client *client, size_t len)
+{
+	client->plain_at += len < client->plain_len - client->plain_at ? len : client->plain_len - client->plain_at;
+}
+
+void tls_client_close(struct tls_client *client)
+{
+	if (client->phase != TLS_ESTABLISHED && client->phase != TLS_CLOSED)
+		return;
+	ERR_clear_error();
+	SSL_shutdown(client->ssl);
+	ERR_clear_error();
+}

@@ -1,0 +1,249 @@
+/*
+ * context.c - what one worker's TLS clients share: trusted roots, an SSL_CTX for each profile, sessions by server.
+ *
+ * An SSL_CTX is made once for each {floor, ciphers, exclude}, never for a connection: OpenSSL 3 fetches
+ * algorithms and takes locks when one is made. Sessions are bounded, and the oldest goes first.
+ */
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/lhash.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "private.h"
+
+#define PROFILE_TEXT_MAX 512
+#define GROUPS "X25519:P-256:X448:P-521:P-384" /* X25519 alone fails TLS 1.2 with P-256 certificates */
+
+struct profile {
+	SSL_CTX *ctx;
+	uint16_t floor;
+	char ciphers[PROFILE_TEXT_MAX], exclude[PROFILE_TEXT_MAX];
+	TAILQ_ENTRY(profile) list;
+};
+
+typedef struct remembered { /* typedef: lhash.h makes its functions' names of it */
+	const SSL_CTX *profile;
+	size_t key_len;
+	uint8_t key[TLS_SERVER_KEY_MAX];
+	SSL_SESSION *session;
+	struct tls_proof proof;
+	TAILQ_ENTRY(remembered) age;
+} remembered;
+DEFINE_LHASH_OF(remembered);
+
+struct tls_context {
+	X509_STORE *roots;
+	uint32_t sessions_max, profiles_max, profile_count;
+	TAILQ_HEAD(, profile) profiles;
+	LHASH_OF(remembered) *sessions;
+	TAILQ_HEAD(, remembered) oldest;
+};
+
+void tls_error_text(char *out, size_t out_len, const char *otherwise)
+{
+	unsigned long code = ERR_peek_error();
+	const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+	snprintf(out, out_len, "%s", reason ? reason : otherwise);
+	tls_printable(out);
+	ERR_clear_error();
+}
+
+/* ---- sessions ---- */
+
+static unsigned long hash(const struct remembered *entry)
+{
+	unsigned long sum = (unsigned long)(uintptr_t)entry->profile;
+	for (size_t i = 0; i < entry->key_len; i++)
+		sum = (sum ^ entry->key[i]) * 1099511628211ul; /* FNV-1a; keys are not a peer's to choose but for few bytes */
+	return sum;
+}
+
+static int compare(const struct remembered *a, const struct remembered *b)
+{
+	return a->profile != b->profile || a->key_len != b->key_len || memcmp(a->key, b->key, a->key_len);
+}
+
+static struct remembered *find(struct tls_context *context, const SSL_CTX *profile, const uint8_t *key, size_t key_len)
+{
+	struct remembered wanted = {.profile = profile, .key_len = key_len};
+
+	if (key_len > sizeof(wanted.key))
+		return NULL;
+	memcpy(wanted.key, key, key_len);
+	return lh_remembered_retrieve(context->sessions, &wanted);
+}
+
+static void forget(struct tls_context *context, struct remembered *entry)
+{
+	lh_remembered_delete(context->sessions, entry);
+	TAILQ_REMOVE(&context->oldest, entry, age);
+	SSL_SESSION_free(entry->session);
+	free(entry);
+}
+
+SSL_SESSION *tls_context_session(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len, struct tls_proof *proof)
+{
+	struct remembered *entry = find(context, profile, key, key_len);
+
+	if (!entry)
+		return NULL;
+	if (!SSL_SESSION_is_resumable(entry->session)) {
+		forget(context, entry);
+		return NULL;
+	}
+	*proof = entry->proof;
+	return entry->session;
+}
+
+void tls_context_remember(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len, SSL_SESSION *session,
+                          const struct tls_proof *proof)
+{
+	struct remembered *entry = find(context, profile, key, key_len);
+
+	if (entry)
+		forget(context, entry);
+	entry = key_len <= TLS_SERVER_KEY_MAX && context->sessions_max ? calloc(1, sizeof(*entry)) : NULL;
+	if (!entry) {
+		SSL_SESSION_free(session);
+		return;
+	}
+	if (lh_remembered_num_items(context->sessions) >= context->sessions_max)
+		forget(context, TAILQ_FIRST(&context->oldest));
+	entry->profile = profile;
+	entry->key_len = key_len;
+	memcpy(entry->key, key, key_len);
+	entry->session = session;
+	entry->proof = *proof;
+	lh_remembered_insert(context->sessions, entry);
+	TAILQ_INSERT_TAIL(&context->oldest, entry, age);
+}
+
+/* ---- profiles ---- */
+
+/* "DEFAULT:!RC4:!3DES" out of a base list and what is to be left out, which may stand in any separators. */
+static bool cipher_list(char out[2 * PROFILE_TEXT_MAX], const char *ciphers, const char *exclude)
+{
+	char words[PROFILE_TEXT_MAX], *rest = words, *word;
+	size_t at = (size_t)snprintf(out, 2 * PROFILE_TEXT_MAX, "%s", *ciphers ? ciphers : "DEFAULT:!aNULL");
+
+	snprintf(words, sizeof(words), "%s", exclude);
+	while ((word = strsep(&rest, ":, \t")) && at < 2 * PROFILE_TEXT_MAX)
+		if (*word)
+			at += (size_t)snprintf(out + at, 2 * PROFILE_TEXT_MAX - at, ":!%s", word);
+	return at < 2 * PROFILE_TEXT_MAX;
+}
+
+static SSL_CTX *make_profile(struct tls_context *context, const struct tls_client_params *params, char *error, size_t error_len)
+{
+	char list[2 * PROFILE_TEXT_MAX], text[128];
+	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+
+	if (!ctx) {
+		snprintf(error, error_len, "no memory for a TLS profile");
+		return NULL;
+	}
+	SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(ctx, tls_client_new_session);
+	SSL_CTX_set1_cert_store(ctx, context->roots);
+	/* OpenSSL 3 has TLS 1.0 and 1.1 below security level 1 only. What is too weak a rule says by its floor. */
+	SSL_CTX_set_security_level(ctx, params->floor < TLS1_2_VERSION ? 0 : 1);
+	if (!SSL_CTX_set_min_proto_version(ctx, params->floor ? params->floor : TLS1_VERSION) || !SSL_CTX_set1_groups_list(ctx, GROUPS) ||
+	    !cipher_list(list, params->ciphers, params->exclude) || !SSL_CTX_set_cipher_list(ctx, list)) {
+		tls_error_text(text, sizeof(text), "too long");
+		snprintf(error, error_len, "TLS profile: floor %s, ciphers \"%.80s\", exclude \"%.80s\": %s",
+		         params->floor ? tls_version_name(params->floor) : "any", params->ciphers, params->exclude, text);
+		SSL_CTX_free(ctx);
+		return NULL;
+	}
+	return ctx;
+}
+
+SSL_CTX *tls_context_profile(struct tls_context *context, const struct tls_client_params *params, char *error, size_t error_len)
+{
+	struct profile *profile;
+
+	TAILQ_FOREACH (profile, &context->profiles, list)
+		if (profile->floor == params->floor && !strcmp(profile->ciphers, params->ciphers) && !strcmp(profile->exclude, params->exclude))
+			return profile->ctx;
+	if (context->profile_count >= context->profiles_max) {
+		snprintf(error, error_len, "more than %u TLS profiles (floor, ciphers, exclude) are in use", context->profiles_max);
+		return NULL;
+	}
+	if (strlen(params->ciphers) >= PROFILE_TEXT_MAX || strlen(params->exclude) >= PROFILE_TEXT_MAX) {
+		snprintf(error, error_len, "TLS profile: a list of ciphers longer than %d", PROFILE_TEXT_MAX - 1);
+		return NULL;
+	}
+	SSL_CTX *ctx = make_profile(context, params, error, error_len);
+	if (!ctx)
+		return NULL;
+	profile = calloc(1, sizeof(*profile));
+	if (!profile) {
+		SSL_CTX_free(ctx);
+		snprintf(error, error_len, "no memory for a TLS profile");
+		return NULL;
+	}
+	profile->ctx = ctx;
+	profile->floor = params->floor;
+	strcpy(profile->ciphers, params->ciphers);
+	strcpy(profile->exclude, params->exclude);
+	TAILQ_INSERT_TAIL(&context->profiles, profile, list);
+	context->profile_count++;
+	return ctx;
+}
+
+/* ---- the context ---- */
+
+static bool load_roots(struct tls_context *context, const char *path, char *error, size_t error_len)
+{
+	char text[128];
+
+	context->roots = X509_STORE_new();
+	if (context->roots && (path ? X509_STORE_load_file(context->roots, path) : X509_STORE_set_default_paths(context->roots)))
+		return true;
+	tls_error_text(text, sizeof(text), "unreadable");
+	snprintf(error, error_len, "%s: %s; a PEM file of trusted roots is needed", path ? path : "system's roots", text);
+	return false;
+}
+
+struct tls_context *tls_context_new(const struct tls_context_config *config, char *error, size_t error_len)
+{
+	struct tls_context *context = calloc(1, sizeof(*context));
+
+	if (!context) {
+		snprintf(error, error_len, "no memory for TLS");
+		return NULL;
+	}
+	TAILQ_INIT(&context->profiles);
+	TAILQ_INIT(&context->oldest);
+	context->sessions_max = config->sessions_max;
+	context->profiles_max = config->profiles_max;
+	context->sessions = lh_remembered_new(hash, compare);
+	if (!context->sessions || !load_roots(context, config->ca_file, error, error_len)) {
+		tls_context_free(context);
+		return NULL;
+	}
+	return context;
+}
+
+void tls_context_free(struct tls_context *context)
+{
+	if (!context)
+		return;
+	while (!TAILQ_EMPTY(&context->oldest))
+		forget(context, TAILQ_FIRST(&context->oldest));
+	lh_remembered_free(context->sessions);
+	while (!TAILQ_EMPTY(&context->profiles)) {
+		struct profile *profile = TAILQ_FIRST(&context->profiles);
+		TAILQ_REMOVE(&context->profiles, profile, list);
+		SSL_CTX_free(profile->ctx);
+		free(profile);
+	}
+	X509_STORE_free(context->roots);
+	free(context);
+}

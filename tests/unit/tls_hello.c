@@ -1,0 +1,223 @@
+/* tls/hello.c: watching real OpenSSL peers of every version, and what hides behind a 220. */
+#include "tls_peer.h"
+
+struct scene { struct peer client, server; struct tls_watch *watch; enum tls_watch_event event; bool over; };
+
+/* Moves approved octets only, as the appliance does. */
+static bool relay(struct scene *s, enum side side, size_t piece)
+{
+	static uint8_t held[SIDES][65536];
+	static size_t held_len[SIDES];
+	uint8_t bytes[4096];
+	struct peer *from = side == CLIENT ? &s->client : &s->server, *to = side == CLIENT ? &s->server : &s->client;
+	if (s->watch->fed[side] == 0)
+		held_len[side] = 0;
+	int got = BIO_read(from->out, bytes, (int)(piece < sizeof(bytes) ? piece : sizeof(bytes)));
+	if (got <= 0)
+		return false;
+	if (s->over) {
+		BIO_write(to->in, bytes, got);
+		return true;
+	}
+	uint64_t before = s->watch->approved[side];
+	size_t taken = tls_watch_input(s->watch, side, bytes, (size_t)got, &s->event);
+	memcpy(held[side] + held_len[side], bytes, (size_t)got);
+	held_len[side] += (size_t)got;
+	assert_true(s->watch->approved[side] <= s->watch->fed[side] && s->watch->approved[side] >= before);
+	size_t pass = s->watch->approved[side] - before;
+	if (s->event == TLS_WATCH_SEALED || s->event == TLS_WATCH_ALERT) {
+		s->over = true;
+		pass = held_len[side];
+	} else {
+		assert_true(taken == (size_t)got || s->event != TLS_WATCH_MORE);
+		s->over = s->event != TLS_WATCH_MORE;
+	}
+	BIO_write(to->in, held[side], (int)pass);
+	held_len[side] -= pass;
+	memmove(held[side], held[side] + pass, held_len[side]);
+	return true;
+}
+
+static void play(struct scene *s, uint16_t floor, size_t piece)
+{
+	s->watch = tls_watch_new(floor);
+	s->event = TLS_WATCH_MORE;
+	s->over = false;
+	peer_begin(&s->client, false);
+	peer_begin(&s->server, true);
+	SSL_set_tlsext_host_name(s->client.ssl, "mx.example");
+	for (bool moved = true; moved;) {
+		SSL_do_handshake(s->client.ssl);
+		SSL_do_handshake(s->server.ssl);
+		moved = relay(s, CLIENT, piece);
+		moved |= relay(s, SERVER, piece);
+		if (s->over && s->event != TLS_WATCH_SEALED && s->event != TLS_WATCH_ALERT)
+			break;
+	}
+	ERR_clear_error();
+}
+
+static void test_every_version_and_every_piece(void **state)
+{
+	static const size_t pieces[] = {1, 3, 100, 1400, 4096};
+	struct cert cert = cert_make("mx.example", NULL, NULL, -1, 30);
+	(void)state;
+	for (int version = TLS1_VERSION; version <= TLS1_3_VERSION; version++)
+		for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
+			struct scene s = {.client = peer_new(false, NULL, TLS1_VERSION, version), .server = peer_new(true, &cert, TLS1_VERSION, TLS1_3_VERSION)};
+			play(&s, 0, pieces[i]);
+			assert_true(SSL_is_init_finished(s.client.ssl) && SSL_is_init_finished(s.server.ssl));
+			assert_int_equal(s.event, TLS_WATCH_SEALED);
+			assert_int_equal(s.watch->version, version);
+			assert_string_equal(s.watch->servername, "mx.example");
+			assert_int_equal(s.watch->cipher, SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(s.client.ssl)));
+			assert_false(s.watch->resumed);
+			tls_watch_free(s.watch);
+			peer_free(&s.client);
+			peer_free(&s.server);
+		}
+	cert_free(&cert);
+}
+
+static void test_hello_retry(void **state)
+{
+	struct cert cert = cert_make("mx.example", NULL, NULL, -1, 30);
+	struct scene s = {.client = peer_new(false, NULL, TLS1_VERSION, TLS1_3_VERSION), .server = peer_new(true, &cert, TLS1_VERSION, TLS1_3_VERSION)};
+	(void)state;
+	SSL_CTX_set1_groups_list(s.client.ctx, "X25519:P-256");
+	SSL_CTX_set1_groups_list(s.server.ctx, "P-256"); /* the client's first share does not fit */
+	play(&s, TLS1_3_VERSION, 7);
+	assert_int_equal(s.event, TLS_WATCH_SEALED);
+	assert_int_equal(s.watch->group, 23);
+	tls_watch_free(s.watch);
+	peer_free(&s.client);
+	peer_free(&s.server);
+	cert_free(&cert);
+}
+
+static void test_resumed(void **state)
+{
+	struct cert cert = cert_make("mx.example", NULL, NULL, -1, 30);
+	(void)state;
+	struct scene s = {.client = peer_new(false, NULL, TLS1_2_VERSION, TLS1_2_VERSION), .server = peer_new(true, &cert, TLS1_2_VERSION, TLS1_2_VERSION)};
+	play(&s, 0, 4096);
+	SSL_SESSION *session = SSL_get1_session(s.client.ssl);
+	tls_watch_free(s.watch);
+	s.watch = tls_watch_new(0);
+	s.over = false;
+	SSL_set_shutdown(s.client.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	peer_begin(&s.client, false);
+	peer_begin(&s.server, true);
+	SSL_set_session(s.client.ssl, session);
+	for (bool moved = true; moved;) {
+		SSL_do_handshake(s.client.ssl);
+		SSL_do_handshake(s.server.ssl);
+		moved = relay(&s, CLIENT, 4096);
+		moved |= relay(&s, SERVER, 4096);
+	}
+	assert_true(SSL_session_reused(s.client.ssl));
+	assert_int_equal(s.event, TLS_WATCH_SEALED);
+	assert_true(s.watch->resumed);
+	SSL_SESSION_free(session);
+	tls_watch_free(s.watch);
+	peer_free(&s.client);
+	peer_free(&s.server);
+	cert_free(&cert);
+}
+
+static void test_below_the_floor(void **state)
+{
+	struct cert cert = cert_make("mx.example", NULL, NULL, -1, 30);
+	(void)state;
+	for (int version = TLS1_VERSION; version <= TLS1_2_VERSION; version++) {
+		struct scene s = {.client = peer_new(false, NULL, TLS1_VERSION, version), .server = peer_new(true, &cert, TLS1_VERSION, TLS1_3_VERSION)};
+		play(&s, (uint16_t)(version + 1), 1400);
+		assert_int_equal(s.event, TLS_WATCH_BELOW_FLOOR);
+		assert_int_equal(s.watch->approved[SERVER], 0);
+		assert_int_equal(s.watch->version, version);
+		tls_watch_free(s.watch);
+		peer_free(&s.client);
+		peer_free(&s.server);
+	}
+	cert_free(&cert);
+}
+
+static void refused(enum side side, const char *bytes, size_t len)
+{
+	struct tls_watch *watch = tls_watch_new(0);
+	enum tls_watch_event event;
+	tls_watch_input(watch, side, (const uint8_t *)bytes, len, &event);
+	assert_int_equal(event, TLS_WATCH_NOT_TLS);
+	assert_int_equal(watch->approved[side], 0);
+	tls_watch_free(watch);
+}
+
+static void test_what_is_not_tls(void **state)
+{
+	(void)state;
+	refused(CLIENT, "EHLO x\r\n", 8);
+	refused(CLIENT, "M", 1);
+	refused(SERVER, "250 fine\r\n", 10);
+	refused(CLIENT, "\x16\x02\x00\x00\x10", 5);          /* SSL 2 */
+	refused(CLIENT, "\x80\x2e\x01\x03\x01", 5);          /* SSL 2's hello */
+	refused(CLIENT, "\x16\x03\x01\x60\x00", 5);          /* longer than a record can be */
+	refused(CLIENT, "\x16\x03\x01\x00\x00", 5);          /* empty */
+	refused(CLIENT, "\x17\x03\x03\x00\x10", 5);          /* data before a hello */
+	refused(SERVER, "\x16\x03\x03\x00\x10", 5);          /* a ServerHello before any ClientHello */
+	refused(SERVER, "\x17\x03\x03\x00\x10", 5);
+}
+
+static void test_wrong_message_in_a_hello_s_place(void **state)
+{
+	struct tls_watch *watch = tls_watch_new(0);
+	enum tls_watch_event event;
+	(void)state;
+	tls_watch_input(watch, CLIENT, (const uint8_t *)"\x16\x03\x01\x00\x05\x02", 6, &event);
+	assert_int_equal(event, TLS_WATCH_NOT_TLS);
+	tls_watch_free(watch);
+	watch = tls_watch_new(0);
+	tls_watch_input(watch, CLIENT, (const uint8_t *)"\x16\x03\x01\x40\x00\x01\x20\x00\x00", 9, &event); /* 2 MiB to come */
+	assert_int_equal(event, TLS_WATCH_NOT_TLS);
+	tls_watch_free(watch);
+}
+
+static void test_alert(void **state)
+{
+	struct cert cert = cert_make("mx.example", NULL, NULL, -1, 30);
+	struct scene s = {.client = peer_new(false, NULL, TLS1_3_VERSION, TLS1_3_VERSION), .server = peer_new(true, &cert, TLS1_2_VERSION, TLS1_2_VERSION)};
+	(void)state;
+	play(&s, 0, 4096);
+	assert_int_equal(s.event, TLS_WATCH_ALERT);
+	assert_int_equal(s.watch->approved[SERVER], 7);
+	tls_watch_free(s.watch);
+	peer_free(&s.client);
+	peer_free(&s.server);
+	cert_free(&cert);
+}
+
+static enum tls_guess guess(const char *text)
+{
+	return tls_guess((const uint8_t *)text, strlen(text));
+}
+
+static void test_guess(void **state)
+{
+	(void)state;
+	assert_int_equal(tls_guess((const uint8_t *)"\x17\x03\x03\x00\x40", 5), TLS_GUESS_YES);
+	assert_int_equal(tls_guess((const uint8_t *)"\x17\x03\x03\xff\x40", 5), TLS_GUESS_UNKNOWN);
+	assert_int_equal(guess("MAIL FROM:<a@b.example>\r\n"), TLS_GUESS_CLEAR);
+	assert_int_equal(guess("QUIT\r\n"), TLS_GUESS_CLEAR);
+	assert_int_equal(guess("ab"), TLS_GUESS_UNKNOWN);
+	assert_int_equal(tls_guess((const uint8_t *)"abcdefgh\x91zzzzzzzzzzzzz", 22), TLS_GUESS_UNKNOWN);
+	assert_int_equal(tls_guess(NULL, 0), TLS_GUESS_UNKNOWN);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_version_and_every_piece), cmocka_unit_test(test_hello_retry), cmocka_unit_test(test_resumed),
+		cmocka_unit_test(test_below_the_floor), cmocka_unit_test(test_what_is_not_tls),
+		cmocka_unit_test(test_wrong_message_in_a_hello_s_place), cmocka_unit_test(test_alert), cmocka_unit_test(test_guess),
+	};
+	return cmocka_run_group_tests_name("tls_hello", tests, NULL, NULL);
+}
