@@ -149,8 +149,12 @@ fuzz: $(patsubst %,$(B)/fuzz/%,$(FUZZERS))
 
 # ---- the rest of the tests ----
 .PHONY: golden bpf-test e2e e2e-sanitize lint test demo lab lab-down ci
-golden: all
-	@$(PYTHON) -m pytest -q tests/golden
+golden: $(B)/golden/dialogue
+	@WAXSEAL_BUILD=$(B) $(PYTHON) -m pytest -q tests/golden
+$(B)/golden/dialogue: tests/golden/dialogue.c $(B)/lib/smtp.a
+	@mkdir -p $(@D)
+	$(call say,GOLDEN,$@)
+	$(Q)$(CC) $(CFLAGS) -Idataplane $(LDFLAGS) -o $@ $^
 bpf-test: all setup
 	@$(PYTHON) -m pytest -q tests/bpf
 e2e: all setup

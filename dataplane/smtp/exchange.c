@@ -16,6 +16,7 @@
 static void name_copy(const char *text, size_t len, bool host_name, char out[SMTP_DOMAIN_MAX])
 {
 	size_t n = 0;
+	bool letters = false; /* "421 4.3.2 too busy" names no host */
 
 	out[0] = 0;
 	while (n < len && !smtp_blank((uint8_t)text[n]))
@@ -24,10 +25,14 @@ static void name_copy(const char *text, size_t len, bool host_name, char out[SMT
 		return;
 	for (size_t i = 0; i < n; i++) {
 		char c = text[i];
-		bool host = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+		bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+		bool host = letter || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
 		if (host_name ? !host : (c <= ' ' || c > '~'))
 			return;
+		letters |= letter;
 	}
+	if (host_name && !letters)
+		return;
 	memcpy(out, text, n);
 	out[n] = 0;
 }
