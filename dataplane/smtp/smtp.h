@@ -21,7 +21,7 @@
 
 #include "../side.h"
 
-#define SMTP_COMMAND_MAX 2048  /* octets with CRLF; RFC 5321 asks for 512, extensions add; AUTH 12288 is longer but decided by its verb */
+#define SMTP_COMMAND_MAX 2048  /* octets with CRLF; RFC 5321 asks for 512, extensions add; AUTH's 12288 are decided by the verb */
 #define SMTP_REPLY_LINE_MAX 2048
 #define SMTP_REPLY_LINES_MAX 256
 #define SMTP_DOMAIN_MAX 256    /* with NUL */

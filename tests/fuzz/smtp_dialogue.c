@@ -41,7 +41,9 @@ static void invariants(struct run *run)
 		MUST(d->approved[s] >= run->approved[s]);
 		run->approved[s] = d->approved[s];
 	}
-	MUST(strlen(d->client_name) < SMTP_DOMAIN_MAX && strlen(d->server_name) < SMTP_DOMAIN_MAX && strlen(d->rcpt_domain) < SMTP_DOMAIN_MAX);
+	MUST(strnlen(d->client_name, SMTP_DOMAIN_MAX) < SMTP_DOMAIN_MAX);
+	MUST(strnlen(d->server_name, SMTP_DOMAIN_MAX) < SMTP_DOMAIN_MAX);
+	MUST(strnlen(d->rcpt_domain, SMTP_DOMAIN_MAX) < SMTP_DOMAIN_MAX);
 	if (d->state == SMTP_STATE_OBSERVE) {
 		MUST(d->approved[CLIENT] == d->fed[CLIENT] && d->approved[SERVER] == d->fed[SERVER]);
 		return;
