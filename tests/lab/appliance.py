@@ -63,7 +63,7 @@ class Appliance:
     def start_control(self):
         with (self.folder / "redis.log").open("ab") as out:
             self.redis_server = self.box.popen("redis-server", "--port", "0", "--unixsocket", self.redis_socket, "--save", "",
-                                               "--dir", self.folder, stdout=out, stderr=out)
+                                               "--dir", self.folder, stdout=out, stderr=out, start_new_session=True)
 
         def answers():
             with contextlib.suppress(redis.ConnectionError):
@@ -74,7 +74,7 @@ class Appliance:
     def start_agent(self):
         with self.agent_log.open("ab") as out:
             self.agent = self.box.popen(BUILD / "waxseal-agent", "--config", self.conf, stdout=out, stderr=out,
-                                        env={**os.environ, **SANITIZER_OPTIONS})
+                                        start_new_session=True, env={**os.environ, **SANITIZER_OPTIONS})
         wait_for(lambda: f"the agent writes {self.image}: {self.agent_log.read_text()}", self.image.exists)
 
     def rules(self, **rules):
@@ -122,7 +122,7 @@ class Appliance:
         """Starts waxseald without waiting."""
         with self.log.open("ab") as out:
             self.waxseald = self.box.popen(BUILD / "waxseald", "--config", self.conf, stdout=out, stderr=out,
-                                           env={**os.environ, **SANITIZER_OPTIONS})
+                                           start_new_session=True, env={**os.environ, **SANITIZER_OPTIONS})
 
     def start(self):
         before = len(self.log_text())

@@ -16,7 +16,7 @@ class Capture(contextlib.AbstractContextManager):
         path.unlink(missing_ok=True)
         with self.errors.open("wb") as out:
             self.process = namespace.popen("tcpdump", "-i", "eth0", "-U", "--immediate-mode", "-B", "32768", "-s", "0", "-Z", "root",
-                                           "-w", path, what, stderr=out, stdout=subprocess.DEVNULL)
+                                           "-w", path, *([what] if what else []), start_new_session=True, stderr=out, stdout=subprocess.DEVNULL)
         wait_for(lambda: f"tcpdump listens: {self.errors.read_text()}", lambda: "listening on" in self.errors.read_text())
 
     def stop(self):

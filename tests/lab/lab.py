@@ -11,6 +11,8 @@ import functools
 import os
 import pathlib
 import shutil
+import signal
+import sys
 import tempfile
 
 from . import state
@@ -32,21 +34,26 @@ FACES = {"tls": TLS, "selfsigned": SELF_SIGNED, "expired": EXPIRED, "wrongname":
 
 
 class Lab:
-    def __init__(self, name, standing=False):
-        state.clean_leftovers()
+    def __init__(self, name):
+        if not (BUILD / "waxseald").exists():
+            raise SystemExit(f"lab: {BUILD / 'waxseald'} is not built; `make` builds it")
         self.stack = contextlib.ExitStack()
+        # Interrupted is ended in order: namespaces, processes and pins go.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda n, _: sys.exit(128 + n))
         try:
-            self.make(name, standing)
+            self.make(name)
         except BaseException:
             self.close()
             raise
 
-    def make(self, name, standing):
+    def make(self, name):
         self.stack.enter_context(state.one_appliance())
         state.clean_leftovers()
+        if state.standing():
+            raise SystemExit(f"lab: a lab stands already ({', '.join(state.standing())}); `make lab-down` ends it")
         self.record = state.State(name)
         self.stack.callback(self.record.clean)
-        self.record.set(standing=standing)
         self.folder = pathlib.Path(tempfile.gettempdir(), f"waxseal-lab-{name}-{os.getpid()}")
         self.record.add("folders", self.folder)
         self.record.add("folders", f"/var/run/dpdk/{name}")
@@ -156,6 +163,7 @@ class Lab:
 
     def leave_standing(self):
         """Nothing is ended: `tests/lab/lab down` will."""
+        self.record.set(standing=True)
         self.stack.pop_all()
 
     def close(self):

@@ -77,7 +77,8 @@ class Mailboxes:
         folder.mkdir(parents=True)
         folder.chmod(0o777)
         self.script = folder / "store"
-        self.script.write_text(f"set -e; cd {folder}; umask 0; set -- ${{1:-$LOCAL_PART}} ${{2:-$MESSAGE_ID}}; mkdir -p $1/tmp $1/new; cat > $1/tmp/$2; mv $1/tmp/$2 $1/new/\n")
+        self.script.write_text(f"set -e; cd {folder}; umask 0; set -- ${{1:-$LOCAL_PART}} ${{2:-$MESSAGE_ID}}\n"
+                               "mkdir -p $1/tmp $1/new; cat > $1/tmp/$2; mv $1/tmp/$2 $1/new/\n")
 
     def stored(self, name):
         files = list((self.folder / name / "new").glob("*"))
