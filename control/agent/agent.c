@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "../../dataplane/policy/policy.h"
+#include "../policy/text.h"
 #include "memory.h"
 #include "metrics.h"
 #include "report.h"
@@ -105,11 +106,14 @@ static void print_refused(void *context, const char *redis_key, const char *erro
 static void log_refused(void *context, const char *redis_key, const char *error)
 {
 	struct logging *logging = context;
+	char key[AGENT_ERROR_MAX], what[AGENT_ERROR_MAX];
 
 	if (!logging->left)
 		return;
 	logging->left--;
-	say("refused key=%s: %s", redis_key, error);
+	text_clean(redis_key, key, sizeof(key)); /* a line of somebody's own must not get into the log */
+	text_clean(error, what, sizeof(what));
+	say("refused key=%s: %s", key, what);
 }
 
 /* Each refusal is logged once, not again with every edit of another rule. */

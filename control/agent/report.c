@@ -16,6 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../policy/text.h"
+
+#define REPORT_KEY_MAX 1100 /* watch.c takes keys of 1,024 bytes */
+
 static json_t *integer(uint64_t n) { return json_integer((json_int_t)n); }
 
 struct listing {
@@ -28,9 +32,12 @@ static void list_refused(void *context, const char *redis_key, const char *error
 
 	if (json_array_size(listing->array) == REPORT_REFUSED_MAX)
 		return;
+	char key[REPORT_KEY_MAX], what[REPORT_KEY_MAX];
+	text_clean(redis_key, key, sizeof(key)); /* anybody's bytes; jansson takes nothing but UTF-8 */
+	text_clean(error, what, sizeof(what));
 	json_t *entry = json_object();
-	json_object_set_new(entry, "key", json_string(redis_key)); /* NULL, and so absent, if it is not UTF-8 */
-	json_object_set_new(entry, "error", json_string(error));
+	json_object_set_new(entry, "key", json_string(key));
+	json_object_set_new(entry, "error", json_string(what));
 	json_array_append_new(listing->array, entry);
 }
 

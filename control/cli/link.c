@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/time.h>
 
+#include "../policy/text.h"
+
 redisContext *link_redis(const struct cli *cli, char *error, size_t error_len)
 {
 	const struct control_config *config = &cli->config;
@@ -152,4 +154,24 @@ void link_print_json(json_t *value)
 		puts(text);
 	free(text);
 	json_decref(value);
+}
+
+static char *clean_copy(const char *text)
+{
+	size_t room = strlen(text) + 4; /* never shortened */
+	char *copy = malloc(room);
+
+	if (copy)
+		text_clean(text, copy, room);
+	return copy;
+}
+
+void link_json_set(json_t *object, const char *name, const char *text)
+{
+	char *clean_name = clean_copy(name), *clean_text = clean_copy(text);
+
+	if (clean_name && clean_text)
+		json_object_set_new(object, clean_name, json_string(clean_text));
+	free(clean_name);
+	free(clean_text);
 }

@@ -37,5 +37,7 @@ const char *link_text(const json_t *object, const char *name); /* "" */
 bool link_true(const json_t *object, const char *name); /* true, 1 and "true" */
 
 void link_print_json(json_t *value); /* takes it */
+/* Sets a member to text from outside, made clean: jansson takes nothing but UTF-8. */
+void link_json_set(json_t *object, const char *name, const char *text);
 
 #endif

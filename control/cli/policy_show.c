@@ -65,12 +65,18 @@ static void shown_dispose(struct shown *shown)
 
 static json_t *shown_json(const struct shown *shown)
 {
-	json_t *attributes = json_object();
+	json_t *object = json_object(), *attributes = json_object();
 
+	link_json_set(object, "key", shown->key);
+	link_json_set(object, "redis_key", shown->redis_key);
 	for (size_t i = 0; i < shown->count; i++)
-		json_object_set_new(attributes, shown->fields[i].name, json_string(shown->fields[i].value));
-	return json_pack("{s:s, s:s, s:o, s:o}", "key", shown->key, "redis_key", shown->redis_key, "attributes", attributes, "error",
-			 shown->error ? json_string(shown->error) : json_null());
+		link_json_set(attributes, shown->fields[i].name, shown->fields[i].value);
+	json_object_set_new(object, "attributes", attributes);
+	if (shown->error)
+		link_json_set(object, "error", shown->error);
+	else
+		json_object_set_new(object, "error", json_null());
+	return object;
 }
 
 static const char *field(const struct shown *shown, const char *name)

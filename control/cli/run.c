@@ -6,6 +6,8 @@
  */
 #include "cli.h"
 
+#include "../policy/text.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -43,17 +45,19 @@ static const struct cli_command commands[] = {
 	 "\nThe appliance's ports, workers and image, the agent, Redis, and what is wrong. Exit 1 if something is down.",
 	 status_run},
 };
+#define CLI_MESSAGE_MAX 4096
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 int cli_fail(const char *format, ...)
 {
+	char text[CLI_MESSAGE_MAX], clean[CLI_MESSAGE_MAX];
 	va_list args;
 
 	va_start(args, format);
-	fputs("waxseal: ", stderr);
-	vfprintf(stderr, format, args);
-	fputc('\n', stderr);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	text_clean(text, clean, sizeof(clean)); /* keys and values of anybody's stand in it */
+	fprintf(stderr, "waxseal: %s\n", clean);
 	return CLI_FAILED;
 }
 

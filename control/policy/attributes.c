@@ -7,6 +7,7 @@
  * that a rule of that kind does not have.
  */
 #include "private.h"
+#include "text.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -226,9 +227,8 @@ static int parse_text(const struct attribute *a, struct rule *rule, const char *
 {
 	if (strlen(value) > TEXT_MAX)
 		return why_set(why, "more than %d characters", TEXT_MAX);
-	for (const char *p = value; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 127)
-			return why_set(why, "has a control character; one line of plain text");
+	if (!text_printable(value))
+		return why_set(why, "has a control character, or is not UTF-8; one line of plain text");
 	*text_of(a, rule) = must(strdup(value));
 	return 0;
 }

@@ -66,6 +66,8 @@ int exclude_parse(const char *text, char **out, struct why *why)
 			strcat(list, ":"); /* never longer than `text`, which check_chars has measured */
 		strcat(list, item);
 	}
+	if (more == 0 && !list[0])
+		return why_set(why, "empty; OpenSSL's names with ':' between");
 	if (more < 0)
 		return why_set(why, "a name of more than %zu characters", sizeof(item) - 1);
 	*out = must(strdup(list));

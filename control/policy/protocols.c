@@ -55,7 +55,7 @@ static int take(struct said *said, const char *item, struct why *why)
 	else if (item[0] != '<' && at < FIRST_TLS)
 		return why_set(why, "%.40s: SSL is never spoken; the lowest is >=TLSv1", item);
 	else if (item[0] == '>')
-		said->floor = at;
+		said->floor = at > said->floor ? at : said->floor;
 	else if (item[0] != '<')
 		said->included |= 1u << at;
 	return 0;
@@ -87,6 +87,7 @@ int protocols_parse(const char *text, uint16_t *floor, struct why *why)
 {
 	struct said said = {.floor = -1};
 	const char *cursor = text;
+	bool any = false;
 	char item[48];
 	int more, low;
 
@@ -95,8 +96,9 @@ int protocols_parse(const char *text, uint16_t *floor, struct why *why)
 
 		if (err)
 			return err;
+		any = true;
 	}
-	if (more < 0)
+	if (more < 0 || !any)
 		return why_set(why, "not a list of protocols; write a floor, such as >=TLSv1.2");
 	low = floor_of(&said, why);
 	if (low < 0)

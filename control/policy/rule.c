@@ -7,6 +7,7 @@
  * (verify for a provider without a name to match), and one that says nothing of what is to be done.
  */
 #include "private.h"
+#include "text.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -24,14 +25,9 @@ int why_set(struct why *why, const char *format, ...)
 	return -EINVAL;
 }
 
-/* What came from outside, fit for a terminal and a log line. */
 static const char *shown(const char *text, char out[SHOWN_MAX + 4])
 {
-	size_t n = 0;
-
-	for (; text[n] && n < SHOWN_MAX; n++)
-		out[n] = (unsigned char)text[n] < ' ' || text[n] == 127 ? '?' : text[n];
-	strcpy(out + n, text[n] ? "..." : "");
+	text_clean(text, out, SHOWN_MAX + 4);
 	return out;
 }
 
@@ -151,7 +147,11 @@ struct rule *rule_parse(const char *key, const struct rule_field *fields, size_t
 	if (!err)
 		err = check_whole(rule, &why);
 	if (err) {
-		snprintf(error, error_len, "%s: %s", shown(key, text), why.text);
+		char message[SHOWN_MAX + 4 + WHY_MAX];
+
+		/* Parts of a value stand in it, too. */
+		snprintf(message, sizeof(message), "%s: %s", shown(key, text), why.text);
+		text_clean(message, error, error_len);
 		rule_free(rule);
 		return NULL;
 	}

@@ -49,9 +49,8 @@ static bool parse_offset(const char **cursor, int *seconds)
 
 static bool parse_rfc3339(const char *text, uint64_t *out)
 {
-	struct tm tm = {0};
+	struct tm tm = {0}, day;
 	int year, month, offset = 0;
-	struct tm again;
 	time_t when;
 
 	if (!number(&text, 4, '-', &year) || !number(&text, 2, '-', &month) || !number(&text, 2, 0, &tm.tm_mday))
@@ -70,12 +69,11 @@ static bool parse_rfc3339(const char *text, uint64_t *out)
 	}
 	if (*text || year < 1970 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
 		return false;
-	again = tm;
-	when = timegm(&again);
-	/* timegm makes 3 March of 31 February. */
-	if (again.tm_mon != month - 1 && tm.tm_sec < 60)
+	day = (struct tm){.tm_year = tm.tm_year, .tm_mon = tm.tm_mon, .tm_mday = tm.tm_mday};
+	timegm(&day);
+	if (day.tm_mon != month - 1) /* it makes 3 March of 31 February */
 		return false;
-	when -= offset;
+	when = timegm(&tm) - offset;
 	*out = when < 0 ? 0 : (uint64_t)when;
 	return true;
 }

@@ -1,0 +1,102 @@
+/* control/policy/prefixes.c: sorted, linked to the nearest one around, each once. */
+#include "control_harness.h"
+
+static const char *const names[] = {"*", "one", "two"};
+static struct prefix_table t;
+static struct why why;
+
+static void add(const char *text, uint32_t destination)
+{
+	struct net net;
+
+	assert_int_equal(net_parse(text, &net, &why), 0);
+	prefix_table_add(&t, &net, destination);
+}
+
+static int begin(void **state)
+{
+	(void)state;
+	t = (struct prefix_table){0};
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	prefix_table_dispose(&t);
+	return 0;
+}
+
+static void sorted_and_linked(void **state)
+{
+	struct image_prefix4 four[5];
+	struct image_prefix6 six[3];
+
+	(void)state;
+	add("10.1.2.0/24", 1);
+	add("2001:db8::/32", 2);
+	add("10.0.0.0/8", 1);
+	add("192.0.2.0/24", 2);
+	add("10.1.0.0/16", 2);
+	add("10.1.2.0/24", 1); /* named twice by one provider */
+	add("10.2.0.0/16", 1);
+	add("2001:db8:1::/48", 1);
+	add("fd77::1", 1);
+	assert_int_equal(prefix_table_build(&t, names, &why), 0);
+	assert_int_equal(t.count4, 5);
+	assert_int_equal(t.count6, 3);
+	prefix_table_write4(&t, four);
+	prefix_table_write6(&t, six);
+	assert_int_equal(four[0].addr, 10u << 24);
+	assert_int_equal(four[0].parent, IMAGE_NONE);
+	assert_int_equal(four[1].len, 16);
+	assert_int_equal(four[1].parent, 0);
+	assert_int_equal(four[1].destination, 2);
+	assert_int_equal(four[2].len, 24);
+	assert_int_equal(four[2].parent, 1);
+	assert_int_equal(four[3].addr, 10u << 24 | 2u << 16);
+	assert_int_equal(four[3].parent, 0);
+	assert_int_equal(four[4].parent, IMAGE_NONE);
+	assert_int_equal(six[0].parent, IMAGE_NONE);
+	assert_int_equal(six[1].parent, 0);
+	assert_int_equal(six[1].len, 48);
+	assert_int_equal(six[2].parent, IMAGE_NONE);
+	assert_int_equal(six[2].addr[15], 1);
+}
+
+static void one_network_in_two_providers_is_refused(void **state)
+{
+	(void)state;
+	add("10.0.0.0/8", 1);
+	add("10.0.0.0/8", 2);
+	assert_int_equal(prefix_table_build(&t, names, &why), -EINVAL);
+	assert_non_null(strstr(why.text, "10.0.0.0/8: in nets of provider:one and of provider:two"));
+}
+
+static void same_bits_of_both_families_are_two(void **state)
+{
+	(void)state;
+	add("32.1.13.184/32", 1);
+	add("2001:db8::/32", 2);
+	assert_int_equal(prefix_table_build(&t, names, &why), 0);
+	assert_int_equal(t.count4, 1);
+	assert_int_equal(t.count6, 1);
+}
+
+static void nothing(void **state)
+{
+	(void)state;
+	assert_int_equal(prefix_table_build(&t, names, &why), 0);
+	assert_int_equal(t.count4 + t.count6, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(sorted_and_linked, begin, end),
+		cmocka_unit_test_setup_teardown(one_network_in_two_providers_is_refused, begin, end),
+		cmocka_unit_test_setup_teardown(same_bits_of_both_families_are_two, begin, end),
+		cmocka_unit_test_setup_teardown(nothing, begin, end),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
