@@ -56,7 +56,9 @@ struct classifier_config {
 	__u32 ifindex_self; /* how a program knows which port it runs on */
 	__u32 ifindex_peer; /* where VERDICT_FORWARD frames are redirected */
 	__u32 fail_open;    /* 1: port 25 is redirected too when no socket takes it; 0: dropped */
-	__u32 reserved;
+	__u32 hash_seed;    /* of flow_hash; drawn at each start, so that peers cannot choose their worker */
+	__u32 changed;      /* what port/ changed on the netdev, for `waxseald --detach` to put back; enum netdev_change */
+	__u32 reserved[3];
 };
 
 /* A pool of workers: flows go to workers[flow_hash % count]. Pool 0 is the default one. */
@@ -80,6 +82,19 @@ struct classifier_key6 {
 	__u32 prefix_len;
 	__u8 addr[16];
 };
+
+/* Where DPDK owns the port, the program's argument is the struct verdict with the frame right behind it.
+ * Before the program runs, these stand in the verdict's place. */
+#define WAXSEAL_DPDK_SECTION "waxseal"
+struct classifier_input {
+	__u32 frame_len;
+	__u32 from_outside; /* enum port_side */
+	__u32 hash_seed;
+	__u32 unused[5];
+};
+/* ... and it calls these two. They return destination | worker << 32; addresses as they lie in memory. */
+#define WAXSEAL_STEER4 "waxseal_steer4" /* (address, flow_hash) */
+#define WAXSEAL_STEER6 "waxseal_steer6" /* (first half, second half, flow_hash) */
 
 #define WAXSEAL_PIN_DIR "/sys/fs/bpf" /* LIBBPF_PIN_BY_NAME's default */
 #define WAXSEAL_PREFIXES_MAX (1u << 21)

@@ -1,0 +1,279 @@
+/*
+ * classify.h - what a frame is: the classifier's one source, included by classify.xdp.c and classify.dpdk.c.
+ *
+ * Enters: a frame of any content, the port it came in by. Leaves: a struct verdict (verdict.h). A read lies
+ * inside the frame and inside what the IP header says is the packet: padding is not looked at. What is
+ * malformed in a way that no receiver takes it for port 25 is VERDICT_FORWARD; what a receiver might
+ * reassemble into port 25, and what cannot be walked within the limits, is not.
+ *
+ * The includer says how to reach bytes, and defines before it includes this:
+ *   CLASSIFY_BEYOND(p, n)  true if n bytes at p are not there, for the sake of the kernel's verifier
+ *   steer4(), steer6()     destination | worker << 32 for the port-25 endpoint's address and a flow hash
+ * librte_bpf knows no loops, no calls within the program and no constants in .rodata: hence the macros.
+ */
+#ifndef WAXSEAL_CLASSIFY_H
+#define WAXSEAL_CLASSIFY_H
+
+#include <linux/types.h>
+
+#include "verdict.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define BE16(x) __builtin_bswap16(x) /* BPF programs run on the machine that built them: x86-64 */
+
+enum {
+	ETHERNET_BYTES = 14, VLAN_BYTES = 4, IPV4_BYTES = 20, IPV6_BYTES = 40, ICMP_BYTES = 8, PORTS_BYTES = 4,
+	EXTENSION_BYTES = 8, OFFSET_MAX = 2047, /* headers are looked for no further; no port takes longer frames */
+	TYPE_IPV4 = 0x0800, TYPE_IPV6 = 0x86dd, TYPE_VLAN = 0x8100, TYPE_QINQ = 0x88a8,
+	PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_ROUTING = 43, PROTO_FRAGMENT = 44, PROTO_AUTHENTICATION = 51,
+	PROTO_ICMPV6 = 58, PROTO_OPTIONS = 60, PROTO_MOBILITY = 135, PROTO_HIP = 139, PROTO_SHIM6 = 140,
+	IPV4_MORE = 0x2000, IPV4_OFFSET = 0x1fff, IPV6_MORE = 0x0001, IPV6_OFFSET = 0xfff8,
+};
+
+struct frame {
+	__u8 *base;
+	__u8 *base_end; /* XDP's data_end */
+	__u64 end;      /* offset past the last byte that counts */
+	__u64 from_outside, hash_seed;
+};
+
+/* Where the walk has come to. 64 bits each: 32-bit arithmetic costs extra instructions before cpu v3. */
+struct walk {
+	__u64 l3, l4;          /* offsets */
+	__u64 addresses;       /* offset of the source address; the destination's follows */
+	__u64 protocol;
+	__u64 ipv6, tags;
+	__u64 first_fragment;  /* more of this datagram follows */
+};
+
+/* base + off, in one register and in that order: both verifiers follow it, whatever the compiler would like. */
+INLINE __u8 *at(const struct frame *frame, __u64 off)
+{
+	__u8 *p = frame->base;
+	asm volatile("%1 &= 2047\n\t%0 += %1" : "+r"(p), "+r"(off));
+	return p;
+}
+
+#define LOAD16(p, n) BE16(*(const __u16 *)((p) + (n)))
+#define LOAD32(p, n) (*(const __u32 *)((p) + (n)))
+#define LOAD64(p, n) (*(const __u64 *)((p) + (n)))
+
+/* p points to n bytes at `off`, or control goes to `otherwise`; to too_far where headers must not reach. */
+#define NEED(p, frame, off, n, otherwise)                                       \
+	do {                                                                    \
+		if ((off) + (n) > (frame)->end)                                 \
+			goto otherwise;                                         \
+		if ((off) > OFFSET_MAX)                                         \
+			goto too_far;                                           \
+		(p) = at((frame), (off));                                       \
+		if (CLASSIFY_BEYOND((frame), (p), (n)))                         \
+			goto otherwise;                                         \
+	} while (0)
+
+INLINE __u64 is_tag(__u64 type) { return type == TYPE_VLAN || type == TYPE_QINQ; }
+
+INLINE __u64 is_extension(__u64 number)
+{
+	if (number < 64)
+		return (1ull << 0 | 1ull << PROTO_ROUTING | 1ull << PROTO_FRAGMENT | 1ull << PROTO_AUTHENTICATION |
+		        1ull << PROTO_OPTIONS) >> number & 1;
+	return number == PROTO_MOBILITY || number == PROTO_HIP || number == PROTO_SHIM6;
+}
+
+/* ICMP errors, RFC 792 and RFC 4443: unreachable, too big, (quench,) time exceeded, parameter problem. */
+INLINE __u64 is_icmp_error(__u64 ipv6, __u64 type)
+{
+	if (ipv6)
+		return type >= 1 && type <= 4;
+	return type == 3 || type == 4 || type == 11 || type == 12;
+}
+
+INLINE __u64 mix(__u64 x)
+{
+	x *= 0x9e3779b97f4a7c15ull;
+	x ^= x >> 32;
+	x *= 0xd6e8feb86659fd93ull;
+	return x ^ x >> 32;
+}
+
+/* Adding the endpoints up makes the hash the same both ways; each is mixed with the seed before, so that
+ * whoever chooses addresses cannot choose sums. */
+#define HASH4(seed, a, port_a, b, port_b) (mix(mix((seed) ^ ((__u64)(a) << 16 | (port_a))) + mix((seed) ^ ((__u64)(b) << 16 | (port_b)))) >> 32)
+#define ENDPOINT6(seed, high, low, port) mix(mix((seed) ^ (high)) ^ mix((low) + (port)))
+#define HASH6(seed, ah, al, port_a, bh, bl, port_b) (mix(ENDPOINT6(seed, ah, al, port_a) + ENDPOINT6(seed, bh, bl, port_b)) >> 32)
+
+/* One extension header (RFC 8200). Behind the last step that finds one more, the chain is too long. */
+#define EXTENSION_STEP                                                                                    \
+	if (!is_extension(walk.protocol))                                                                 \
+		goto transport;                                                                           \
+	NEED(p, frame, walk.l4, EXTENSION_BYTES, truncated);                                              \
+	bytes = ((__u64)p[1] + 1) * 8;                                                                    \
+	if (walk.protocol == PROTO_FRAGMENT) {                                                            \
+		bytes = EXTENSION_BYTES;                                                                  \
+		if (LOAD16(p, 2) & IPV6_OFFSET)                                                           \
+			goto forward; /* useless without its first fragment */                            \
+		walk.first_fragment |= LOAD16(p, 2) & IPV6_MORE; /* else atomic, RFC 6946: whole */       \
+	} else if (walk.protocol == PROTO_AUTHENTICATION) {                                               \
+		bytes = ((__u64)p[1] + 2) * 4; /* RFC 4302, section 2.2 */                                \
+	}                                                                                                 \
+	walk.protocol = p[0];                                                                             \
+	walk.l4 += bytes;
+
+INLINE void classify(struct frame *frame, struct verdict *out)
+{
+	struct walk walk = {.l3 = ETHERNET_BYTES};
+	__u64 type, bytes, ports, source, destination, about, hash, steered, action = VERDICT_SMTP, server_is_source;
+	__u8 *p;
+
+	NEED(p, frame, 0, ETHERNET_BYTES, forward);
+	type = LOAD16(p, 12);
+	if (is_tag(type)) {
+		NEED(p, frame, ETHERNET_BYTES, VLAN_BYTES, forward);
+		type = LOAD16(p, 2);
+		walk.l3 = ETHERNET_BYTES + VLAN_BYTES;
+		walk.tags = 1;
+		if (is_tag(type)) {
+			NEED(p, frame, ETHERNET_BYTES + VLAN_BYTES, VLAN_BYTES, forward);
+			type = LOAD16(p, 2);
+			walk.l3 = ETHERNET_BYTES + 2 * VLAN_BYTES;
+			walk.tags = 2;
+		}
+	}
+	if (type == TYPE_IPV4)
+		goto ipv4;
+	if (type != TYPE_IPV6)
+		goto forward;
+
+	NEED(p, frame, walk.l3, IPV6_BYTES, forward);
+	if (p[0] >> 4 != 6)
+		goto forward;
+	bytes = walk.l3 + IPV6_BYTES + LOAD16(p, 4);
+	if (bytes < frame->end)
+		frame->end = bytes;
+	walk.ipv6 = 1;
+	walk.protocol = p[6];
+	walk.l4 = walk.l3 + IPV6_BYTES;
+	walk.addresses = walk.l3 + 8;
+	EXTENSION_STEP
+	EXTENSION_STEP
+	EXTENSION_STEP
+	EXTENSION_STEP
+	EXTENSION_STEP
+	EXTENSION_STEP
+	_Static_assert(WAXSEAL_IPV6_EXTENSIONS_MAX == 6, "one step each");
+	if (is_extension(walk.protocol))
+		goto too_far;
+	goto transport;
+
+ipv4:
+	NEED(p, frame, walk.l3, IPV4_BYTES, forward);
+	bytes = (__u64)(p[0] & 15) * 4;
+	if (p[0] >> 4 != 4 || bytes < IPV4_BYTES || LOAD16(p, 6) & IPV4_OFFSET)
+		goto forward;
+	walk.protocol = p[9];
+	walk.first_fragment = LOAD16(p, 6) & IPV4_MORE;
+	walk.l4 = walk.l3 + bytes;
+	walk.addresses = walk.l3 + 12;
+	bytes = walk.l3 + LOAD16(p, 2);
+	if (bytes < frame->end)
+		frame->end = bytes;
+
+transport:
+	ports = walk.l4;
+	if (LIKELY(walk.protocol == PROTO_TCP))
+		goto tcp;
+	if (walk.protocol != (walk.ipv6 ? PROTO_ICMPV6 : PROTO_ICMP) || walk.first_fragment)
+		goto forward;
+
+	/* An ICMP error: its quote is of a packet that went the other way. The quote of a packet with IPv6
+	 * extension headers is not followed: no TCP sends them but at its user's wish. */
+	NEED(p, frame, walk.l4, ICMP_BYTES, forward);
+	if (!is_icmp_error(walk.ipv6, p[0]))
+		goto forward;
+	walk.l4 += ICMP_BYTES;
+	if (walk.ipv6) {
+		NEED(p, frame, walk.l4, IPV6_BYTES, forward);
+		if (p[0] >> 4 != 6 || p[6] != PROTO_TCP)
+			goto forward;
+		walk.addresses = walk.l4 + 8;
+		ports = walk.l4 + IPV6_BYTES;
+	} else {
+		NEED(p, frame, walk.l4, IPV4_BYTES, forward);
+		bytes = (__u64)(p[0] & 15) * 4;
+		if (p[0] >> 4 != 4 || bytes < IPV4_BYTES || p[9] != PROTO_TCP || LOAD16(p, 6) & IPV4_OFFSET)
+			goto forward;
+		walk.addresses = walk.l4 + 12;
+		ports = walk.l4 + bytes;
+	}
+	action = VERDICT_ICMP;
+
+tcp:
+	NEED(p, frame, ports, PORTS_BYTES, truncated);
+	source = LOAD16(p, 0);
+	destination = LOAD16(p, 2);
+	if (source != WAXSEAL_SMTP_PORT && destination != WAXSEAL_SMTP_PORT)
+		goto forward;
+	if (walk.first_fragment) {
+		action = VERDICT_FRAGMENT;
+		goto unsteered;
+	}
+
+	/* Both ports are 25: the outside endpoint is the server. It sent what comes from outside, and what an
+	 * ICMP error from inside quotes. */
+	server_is_source = source == WAXSEAL_SMTP_PORT;
+	if (destination == WAXSEAL_SMTP_PORT && server_is_source)
+		server_is_source = frame->from_outside ^ (action == VERDICT_ICMP);
+	if (walk.ipv6) {
+		__u64 source_high, source_low, high, low;
+		NEED(p, frame, walk.addresses, 32, forward);
+		source_high = LOAD64(p, 0), source_low = LOAD64(p, 8);
+		high = LOAD64(p, 16), low = LOAD64(p, 24);
+		hash = HASH6(frame->hash_seed, source_high, source_low, source, high, low, destination);
+		steered = steer6(server_is_source ? source_high : high, server_is_source ? source_low : low, hash);
+	} else {
+		__u64 from, to;
+		NEED(p, frame, walk.addresses, 8, forward);
+		from = LOAD32(p, 0), to = LOAD32(p, 4);
+		hash = HASH4(frame->hash_seed, from, source, to, destination);
+		steered = steer4(server_is_source ? from : to, hash);
+	}
+	about = (source == WAXSEAL_SMTP_PORT ? VERDICT_FROM_PORT_25 : 0) | (destination == WAXSEAL_SMTP_PORT ? VERDICT_TO_PORT_25 : 0);
+	out->destination = (__u32)steered;
+	out->flow_hash = (__u32)hash;
+	out->worker = (__u8)(steered >> 32);
+	out->flags = (__u8)(about | (walk.ipv6 ? VERDICT_IPV6 : 0));
+	out->l4_off = action == VERDICT_SMTP ? (__u16)walk.l4 : 0;
+	goto write;
+
+truncated: /* RFC 7112: a first fragment that ends before the ports must not hide them */
+	if (!walk.first_fragment)
+		goto forward;
+	action = VERDICT_FRAGMENT;
+	goto unsteered;
+too_far:
+	action = VERDICT_UNPARSED;
+unsteered:
+	out->destination = WAXSEAL_DESTINATION_NONE;
+	out->flow_hash = 0;
+	out->worker = 0;
+	out->flags = walk.ipv6 ? VERDICT_IPV6 : 0;
+	out->l4_off = 0;
+write:
+	out->vlan_tags = (__u8)walk.tags;
+	out->l3_off = (__u16)walk.l3;
+	out->action = (__u8)action;
+	out->magic = WAXSEAL_VERDICT_MAGIC;
+	out->reserved[0] = out->reserved[1] = out->reserved[2] = 0;
+	return;
+forward:
+	out->magic = WAXSEAL_VERDICT_MAGIC;
+	out->destination = 0;
+	out->flow_hash = 0;
+	out->action = VERDICT_FORWARD;
+	out->worker = out->flags = out->vlan_tags = 0;
+	out->l3_off = out->l4_off = 0;
+	out->reserved[0] = out->reserved[1] = out->reserved[2] = 0;
+}
+
+#endif

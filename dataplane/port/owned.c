@@ -1,0 +1,98 @@
+/*
+ * owned.c - ports that DPDK owns: PCI devices, and virtual ones.
+ *
+ * Enters: names. Leaves: started ports whose frames program.c classifies in user space. Nothing is bridged
+ * while waxseald is not running. Under a net_af_packet lies a netdev, which is treated as an AF_XDP one:
+ * what would change frames is switched off, and put back at the end.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include "private.h"
+
+#define MBUF_CACHE 256
+
+static uint32_t changed[PORTS]; /* port_eal_args comes before there is a struct ports */
+
+static int check(const struct port_config *config, unsigned queues[PORTS], char *error, size_t error_len)
+{
+	for (int p = 0; p < PORTS; p++) {
+		char device[PORT_DEVICE_MAX], netdev[IFNAMSIZ];
+		queues[p] = 1;
+		port_device(config->name[p], p, device, netdev);
+		int failed = netdev[0] ? netdev_check(netdev, false, &queues[p], error, error_len) : 0;
+		if (!failed && netdev[0])
+			failed = netdev_claim(netdev, error, error_len);
+		if (failed < 0)
+			return failed;
+	}
+	for (int p = 0; p < PORTS; p++) {
+		char device[PORT_DEVICE_MAX], netdev[IFNAMSIZ];
+		port_device(config->name[p], p, device, netdev);
+		if (netdev[0]) {
+			int failed = netdev_prepare(netdev, &changed[p], error, error_len);
+			if (failed)
+				return failed;
+		}
+	}
+	return 0;
+}
+
+static int open_ports(struct ports *ports, const struct port_config *config, char *error, size_t error_len)
+{
+	uint32_t seed;
+
+	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+		return port_fail(errno, error, error_len, "getrandom: %s", strerror(errno));
+	ports->program = program_new(config->bpf_dir, config->workers, seed, error, error_len);
+	if (!ports->program)
+		return -EINVAL;
+	for (int p = 0; p < PORTS; p++) {
+		struct port *port = &ports->port[p];
+		port->queues = 1; /* one I/O lcore; without RSS all frames arrive there */
+		port->changed = changed[p];
+		port->pool = rte_pktmbuf_pool_create(p == INSIDE ? "frames0" : "frames1", config->mbufs, MBUF_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+		                                     SOCKET_ID_ANY);
+		if (!port->pool)
+			return port_fail(ENOMEM, error, error_len, "%s: no memory for %u packet buffers: raise [dataplane] memory_mb", port->name,
+			                 config->mbufs);
+		int failed = port_start(port, error, error_len);
+		if (failed)
+			return failed;
+	}
+	return 0;
+}
+
+static void close_ports(struct ports *ports, bool keep_attached)
+{
+	(void)keep_attached; /* nothing of theirs outlives the process */
+	for (int p = 0; p < PORTS; p++) {
+		struct port *port = &ports->port[p];
+		if (port->started) {
+			rte_eth_dev_stop(port->id);
+			rte_eth_dev_close(port->id);
+		}
+		if (port->netdev[0])
+			netdev_restore(port->netdev, changed[p]);
+	}
+	program_free(ports->program);
+}
+
+static void classify(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count)
+{
+	program_classify(ports->program, side, mbufs, count);
+}
+
+static int steer(struct ports *ports, const struct port_prefix *prefixes, size_t count, const struct classifier_pool *pools, size_t pool_count,
+                 char *error, size_t error_len)
+{
+	return program_steer(ports->program, prefixes, count, pools, pool_count, error, error_len);
+}
+
+const struct port_ops port_ops_owned = {
+	.check = check, .open = open_ports, .close = close_ports, .classify = classify, .steer = steer,
+};

@@ -1,0 +1,234 @@
+/*
+ * port.c - see port.h. What AF_XDP ports and ports owned by DPDK do alike; the rest is in struct port_ops.
+ *
+ * Enters: bursts from and to the two devices. Invariant: what port_send is given is either sent or freed,
+ * and a frame that a device cannot send as it lies is copied into a buffer of that device's pool.
+ */
+#include "port.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include "private.h"
+
+#define DESCRIPTORS 2048
+#define SEND_TRIES 3 /* a driver may take part of a burst, and the rest when it has been woken */
+
+static const struct port_ops *ops_of(const struct port_config *config)
+{
+	return port_kind(config->name[INSIDE]) == PORT_NETDEV ? &port_ops_afxdp : &port_ops_owned;
+}
+
+int port_eal_args(const struct port_config *config, char **argv, int argc, int argc_max, char *error, size_t error_len)
+{
+	static char no_pci[] = "--no-pci", object[512];
+	unsigned queues[PORTS] = {1, 1};
+	int failed = port_check_names(config->name, error, error_len);
+
+	if (!failed)
+		failed = ops_of(config)->check(config, queues, error, error_len);
+	if (failed)
+		return failed;
+	snprintf(object, sizeof(object), "%s/%s", config->bpf_dir, PORT_XDP_OBJECT);
+	if (port_kind(config->name[INSIDE]) != PORT_PCI && argc < argc_max)
+		argv[argc++] = no_pci;
+	for (int p = 0; p < PORTS && argc >= 0; p++)
+		argc = port_eal_device(config->name[p], p, queues[p], object, argv, argc, argc_max);
+	return argc >= 0 ? argc : port_fail(E2BIG, error, error_len, "inside = %.80s, outside = %.80s: too long for DPDK's arguments",
+	                                    config->name[INSIDE], config->name[OUTSIDE]);
+}
+
+int port_start(struct port *port, char *error, size_t error_len)
+{
+	struct rte_eth_conf conf = {.rxmode = {.mq_mode = RTE_ETH_MQ_RX_NONE}};
+	uint16_t rx = DESCRIPTORS, tx = DESCRIPTORS;
+	const char *what = "found by DPDK";
+	int failed = rte_eth_dev_get_port_by_name(port->device, &port->id);
+
+	if (!failed) {
+		what = "configured";
+		failed = rte_eth_dev_configure(port->id, (uint16_t)port->queues, (uint16_t)port->queues, &conf);
+	}
+	if (!failed)
+		failed = rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &rx, &tx);
+	for (uint16_t q = 0; q < port->queues && !failed; q++) {
+		what = "given queues";
+		failed = rte_eth_rx_queue_setup(port->id, q, rx, SOCKET_ID_ANY, NULL, port->pool);
+		if (!failed)
+			failed = rte_eth_tx_queue_setup(port->id, q, tx, SOCKET_ID_ANY, NULL);
+	}
+	if (!failed) {
+		what = "started";
+		failed = rte_eth_dev_start(port->id);
+	}
+	if (failed)
+		return port_fail(-failed, error, error_len, "%s: cannot be %s: %s", port->name, what, rte_strerror(-failed));
+	port->started = true;
+	/* A bump sees frames for other MACs. A TAP without that right is promiscuous by nature. */
+	failed = rte_eth_promiscuous_enable(port->id);
+	if (failed && failed != -ENOTSUP)
+		return port_fail(-failed, error, error_len, "%s: does not become promiscuous: %s", port->name, rte_strerror(-failed));
+	return 0;
+}
+
+struct ports *port_open(const struct port_config *config, char *error, size_t error_len)
+{
+	struct ports *ports = calloc(1, sizeof(*ports));
+	if (!ports) {
+		port_fail(ENOMEM, error, error_len, "no memory for the ports");
+		return NULL;
+	}
+	ports->ops = ops_of(config);
+	ports->fail_open = config->fail_open;
+	for (int p = 0; p < PORTS; p++) {
+		snprintf(ports->port[p].name, sizeof(ports->port[p].name), "%s", config->name[p]);
+		port_device(config->name[p], p, ports->port[p].device, ports->port[p].netdev);
+	}
+	if (ports->ops->open(ports, config, error, error_len) == 0)
+		return ports;
+	port_close(ports, false);
+	return NULL;
+}
+
+void port_close(struct ports *ports, bool keep_attached)
+{
+	if (!ports)
+		return;
+	ports->ops->close(ports, keep_attached);
+	free(ports->prefixes);
+	free(ports);
+}
+
+int port_detach(const struct port_config *config, char *error, size_t error_len)
+{
+	int failed = port_check_names(config->name, error, error_len);
+	if (failed || port_kind(config->name[INSIDE]) != PORT_NETDEV)
+		return failed;
+	return afxdp_detach(config, error, error_len);
+}
+
+/* ---- frames ---- */
+
+unsigned port_receive(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned max)
+{
+	struct port *port = &ports->port[side];
+	unsigned count = 0;
+
+	/* Each call begins with another queue, so that a full one does not starve the others. */
+	for (unsigned i = 0; i < port->queues && count < max; i++) {
+		unsigned queue = (port->next_queue + i) % port->queues;
+		count += rte_eth_rx_burst(port->id, (uint16_t)queue, mbufs + count, (uint16_t)(max - count));
+	}
+	port->next_queue = (port->next_queue + 1) % port->queues;
+	if (ports->ops->classify)
+		ports->ops->classify(ports, side, mbufs, count);
+	return count;
+}
+
+/* The frame in one buffer of the port's pool. Takes `mbuf`; NULL if there is no buffer or it does not fit. */
+static struct rte_mbuf *own_copy(struct port *port, struct rte_mbuf *mbuf)
+{
+	uint32_t len = rte_pktmbuf_pkt_len(mbuf);
+	struct rte_mbuf *copy = rte_pktmbuf_alloc(port->pool);
+	char *to = copy && len <= UINT16_MAX ? rte_pktmbuf_append(copy, (uint16_t)len) : NULL;
+
+	if (to) {
+		const void *from = rte_pktmbuf_read(mbuf, 0, len, to);
+		if (from != to)
+			memcpy(to, from, len);
+	} else {
+		rte_pktmbuf_free(copy);
+		copy = NULL;
+	}
+	rte_pktmbuf_free(mbuf);
+	return copy;
+}
+
+unsigned port_send(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count)
+{
+	struct port *port = &ports->port[side];
+	unsigned ready = 0, sent = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct rte_mbuf *mbuf = mbufs[i];
+		/* AF_XDP sends from the port's own UMEM only. A frame that came in by the other port lies in that
+		 * port's, so what is passed on is copied here once: 1,500 bytes, about 100 ns. The driver would copy
+		 * too, but not a chain of segments. */
+		if (mbuf->nb_segs != 1 || (ports->ops->copy_foreign && mbuf->pool != port->pool))
+			mbuf = own_copy(port, mbuf);
+		if (mbuf)
+			mbufs[ready++] = mbuf;
+	}
+	for (int tries = 0; tries < SEND_TRIES && sent < ready; tries++)
+		sent += rte_eth_tx_burst(port->id, 0, mbufs + sent, (uint16_t)(ready - sent));
+	rte_pktmbuf_free_bulk(mbufs + sent, ready - sent);
+	return sent;
+}
+
+struct rte_mempool *port_pool(const struct ports *ports, enum port_side side)
+{
+	return ports->port[side].pool;
+}
+
+/* ---- steering ---- */
+
+int port_steer(struct ports *ports, const struct port_prefix *prefixes, size_t count, const struct classifier_pool *pools, size_t pool_count,
+               char *error, size_t error_len)
+{
+	if (!pool_count || pool_count > WAXSEAL_POOLS_MAX)
+		return port_fail(EINVAL, error, error_len, "%zu pools of workers: 1 to %u can be", pool_count, WAXSEAL_POOLS_MAX);
+	for (size_t i = 0; i < pool_count; i++)
+		if (!pools[i].count || pools[i].count > WAXSEAL_WORKERS_MAX)
+			return port_fail(EINVAL, error, error_len, "pool %zu has %u workers: 1 to %u can be", i, pools[i].count, WAXSEAL_WORKERS_MAX);
+	for (size_t i = 0; i < count; i++)
+		if (prefixes[i].pool >= pool_count || prefixes[i].len > (prefixes[i].ipv6 ? 128 : 32))
+			return port_fail(EINVAL, error, error_len, "prefix %zu names pool %u of %zu, length %u", i, prefixes[i].pool, pool_count, prefixes[i].len);
+
+	struct port_prefix *sorted = calloc(count + 1, sizeof(*sorted));
+	if (!sorted)
+		return port_fail(ENOMEM, error, error_len, "no memory for %zu prefixes", count);
+	memcpy(sorted, prefixes, count * sizeof(*sorted));
+	count = steer_normalise(sorted, count);
+	int failed = ports->ops->steer(ports, sorted, count, pools, pool_count, error, error_len);
+	if (failed) {
+		free(sorted);
+		return failed;
+	}
+	free(ports->prefixes);
+	ports->prefixes = sorted;
+	ports->prefix_count = count;
+	return 0;
+}
+
+/* ---- for telemetry ---- */
+
+void port_info(struct ports *ports, enum port_side side, struct port_info *out)
+{
+	struct port *port = &ports->port[side];
+	struct rte_eth_dev_info info;
+	struct rte_eth_stats stats;
+	struct rte_eth_link link;
+
+	memset(out, 0, sizeof(*out));
+	snprintf(out->name, sizeof(out->name), "%s", port->name);
+	out->xdp = ports->ops == &port_ops_afxdp;
+	if (rte_eth_dev_info_get(port->id, &info) == 0)
+		snprintf(out->driver, sizeof(out->driver), "%s", info.driver_name);
+	/* The drivers over a netdev do not follow its link. */
+	if (port->netdev[0])
+		out->link_up = netdev_running(port->netdev);
+	else
+		out->link_up = rte_eth_link_get_nowait(port->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+	if (rte_eth_stats_get(port->id, &stats))
+		return;
+	out->rx_packets = stats.ipackets;
+	out->tx_packets = stats.opackets;
+	out->rx_missed = stats.imissed;
+	out->tx_errors = stats.oerrors;
+}
