@@ -30,11 +30,8 @@ static int by_deadline(const struct session *a, const struct session *b)
 	return a < b ? -1 : a > b;
 }
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-function"
-RB_PROTOTYPE_STATIC(session_tree, session, node, by_deadline);
-RB_GENERATE_STATIC(session_tree, session, node, by_deadline)
-#pragma GCC diagnostic pop
+
+RB_GENERATE_INTERNAL(session_tree, session, node, by_deadline, __attribute__((unused)) static)
 
 void session_set_deadline(struct worker *worker, struct session *session, uint64_t deadline_us)
 {

@@ -121,6 +121,11 @@ static bool quiet(const struct worker *worker, const struct session *session)
 	       flow->side[CLIENT].next == sent;
 }
 
+uint32_t worker_capabilities(const struct smtp_dialogue *smtp)
+{
+	return smtp->hello_done && !smtp->ehlo ? TAKEOVER_CAP_UNKNOWN : smtp->capabilities;
+}
+
 static void decide(struct worker *worker, struct session *session)
 {
 	struct flow *flow = session->flow;
@@ -130,7 +135,7 @@ static void decide(struct worker *worker, struct session *session)
 
 	const struct image_rule *rule = worker_rule(worker, flow);
 	struct takeover_choice choice = takeover_choose(worker->image, flow->key.server, flow_inbound(flow),
-	                                                session->smtp->capabilities, flow->hash, worker->memory, worker->now_us);
+	                                                worker_capabilities(session->smtp), flow->hash, worker->memory, worker->now_us);
 	session_would(worker, session, rule, choice.decision);
 	switch (choice.action) {
 	case TAKEOVER_CHOOSE_PASS:
@@ -142,13 +147,13 @@ static void decide(struct worker *worker, struct session *session)
 		session_let_go(worker, session);
 		return;
 	case TAKEOVER_CHOOSE_UPGRADE:
-		session_adopt(worker, session, TAKEOVER_UPGRADE, NULL);
+		session_adopt(worker, session, TAKEOVER_UPGRADE);
 		return;
 	case TAKEOVER_CHOOSE_REFUSE:
-		session_adopt(worker, session, TAKEOVER_REFUSE, &choice.decision);
+		session_adopt(worker, session, TAKEOVER_REFUSE);
 		return;
 	case TAKEOVER_CHOOSE_RELAY:
-		session_adopt(worker, session, TAKEOVER_RELAY, NULL);
+		session_adopt(worker, session, TAKEOVER_RELAY);
 		return;
 	}
 }
@@ -173,7 +178,7 @@ void session_act(struct worker *worker, struct session *session)
 		return;
 	case DUE_BLOCK:
 		if (quiet(worker, session))
-			session_adopt(worker, session, TAKEOVER_STALLED, NULL);
+			session_adopt(worker, session, TAKEOVER_STALLED);
 		return;
 	case DUE_SEAL:
 		seal(worker, session);
@@ -199,5 +204,5 @@ void session_stalled(struct worker *worker, struct session *session)
 		session_set_deadline(worker, session, worker->now_us + worker->config.stall_us);
 		return;
 	}
-	session_adopt(worker, session, TAKEOVER_STALLED, NULL);
+	session_adopt(worker, session, TAKEOVER_STALLED);
 }

@@ -80,6 +80,7 @@ extern const struct flow_ops worker_flow_ops;
 const struct image_rule *worker_rule(const struct worker *worker, const struct flow *flow);
 
 /* worker_act.c */
+uint32_t worker_capabilities(const struct smtp_dialogue *smtp); /* as takeover_choose wants them */
 void session_act(struct worker *worker, struct session *session);
 void session_stalled(struct worker *worker, struct session *session);
 void session_let_go(struct worker *worker, struct session *session);
@@ -87,7 +88,7 @@ void session_cut(struct worker *worker, struct session *session, enum policy_rea
 void worker_reset_both(struct worker *worker, const struct flow *flow, struct packet_template template[SIDES]);
 
 /* worker_takeover.c */
-void session_adopt(struct worker *worker, struct session *session, enum takeover_cause cause, const struct policy_decision *refusal);
+void session_adopt(struct worker *worker, struct session *session, enum takeover_cause cause);
 void session_takeover_moved(struct worker *worker, struct session *session);
 void worker_takeover_env(struct worker *worker);
 void worker_taken(void *context, struct flow *flow, enum side from, struct rte_mbuf *mbuf, const struct packet *packet);

@@ -68,7 +68,7 @@ static void not_adopted(struct worker *worker, struct session *session, enum sta
 	}
 }
 
-void session_adopt(struct worker *worker, struct session *session, enum takeover_cause cause, const struct policy_decision *refusal)
+void session_adopt(struct worker *worker, struct session *session, enum takeover_cause cause)
 {
 	struct flow *flow = session->flow;
 	const struct smtp_dialogue *smtp = session->smtp;
@@ -80,11 +80,9 @@ void session_adopt(struct worker *worker, struct session *session, enum takeover
 		.inbound = flow_inbound(flow),
 		.hello_done = smtp->hello_done,
 		.ehlo = smtp->ehlo,
-		.capabilities = smtp->capabilities,
+		.capabilities = worker_capabilities(smtp),
 		.session_context = session,
 	};
-	if (refusal)
-		params.refusal = *refusal;
 	memcpy(params.server_addr, flow->key.server, 16);
 	strlcpy(params.client_name, smtp->client_name, sizeof(params.client_name));
 	strlcpy(params.server_name, smtp->server_name, sizeof(params.server_name));

@@ -82,8 +82,7 @@ static void smtp_event(struct worker *worker, struct session *session, enum smtp
 		return;
 	case SMTP_EVENT_TLS: {
 		const struct image_rule *rule = worker_rule(worker, session->flow);
-		bool enforced = rule->mode == MODE_ENFORCE && rule->level > LEVEL_NONE;
-		session->tls = tls_watch_new(enforced ? rule->protocol_min : 0);
+		session->tls = tls_watch_new(policy_floor(rule, session->flow->hash));
 		if (!session->tls) {
 			due(worker, session, DUE_CUT, END_CUT, REASON_HANDSHAKE, "no memory");
 			return;

@@ -119,6 +119,11 @@ static bool matches_pattern(struct span name, const char *pattern, const char *n
 	return matches_host(name, span_of(pattern));
 }
 
+const char *policy_match(const struct policy_image *image, const struct image_rule *rule, uint32_t i)
+{
+	return policy_string(image, image->matches[rule->match_first + i]);
+}
+
 bool policy_name_matches(const struct policy_image *image, const struct image_rule *rule, const char *name,
 			 const char *nexthop, const char *hostname)
 {
@@ -129,7 +134,7 @@ bool policy_name_matches(const struct policy_image *image, const struct image_ru
 		if ((unsigned char)name[i] <= ' ' || (unsigned char)name[i] >= 127 || (name[i] == '*' && (i > 0 || !is_wildcard(certificate))))
 			return false;
 	for (uint32_t i = 0; i < rule->match_count; i++)
-		if (matches_pattern(certificate, policy_string(image, image->matches[rule->match_first + i]), nexthop, hostname))
+		if (matches_pattern(certificate, policy_match(image, rule, i), nexthop, hostname))
 			return true;
 	return false;
 }

@@ -158,6 +158,9 @@ uint32_t policy_destination_of(const struct policy_image *image, const uint8_t a
  * destination's rule holds, and below it "*"). Any case; a final dot is ignored. */
 const struct image_rule *policy_domain_rule(const struct policy_image *image, const char *domain);
 
+/* The i-th of a rule's match_count patterns. */
+const char *policy_match(const struct policy_image *image, const struct image_rule *rule, uint32_t i);
+
 /* Does certificate name `name` (or pattern "*.example.org") meet one of the rule's match patterns?
  * RFC 6125, section 6.4: a wildcard stands for exactly the left-most label. "nexthop" and "dot-nexthop"
  * mean `nexthop` (may be NULL), "hostname" means `hostname` (may be NULL). */

@@ -7,7 +7,9 @@
  * dialogue: STARTTLS, REQUIRETLS and AUTH-after-TLS are hidden, refused commands are answered here.
  * decide_next_io() runs after every event and alone decides what is read or written next.
  *
- * Inside: session.c (the SMTP relay: pure byte streams), upgrade.c, pump.c, memory.c (servers where TLS failed).
+ * Inside: takeover.c (life and end), pump.c (what is read and written next), commands.c and replies.c (the
+ * SMTP relay), content.c (DATA, BDAT), upgrade.c (STARTTLS, TLS, EHLO), choose.c (what the policy says),
+ * pipeline.c (replies that are due), memory.c (servers where TLS failed).
  */
 #ifndef WAXSEAL_TAKEOVER_H
 #define WAXSEAL_TAKEOVER_H
@@ -44,17 +46,33 @@ struct takeover_env {
 	void *context;
 };
 
+/* Bit of `capabilities` beside enum smtp_capability: the client said HELO, so the server has not been asked. */
+#define TAKEOVER_CAP_UNKNOWN (1u << 31)
+
+/* What is to be done with a session in clear that is about to send mail. */
+struct takeover_choice {
+	enum {
+		TAKEOVER_CHOOSE_PASS,    /* in clear, with the policy's leave */
+		TAKEOVER_CHOOSE_UPGRADE,
+		TAKEOVER_CHOOSE_REFUSE,
+		TAKEOVER_CHOOSE_RELAY,   /* nothing to do yet, but a recipient's domain may ask for TLS */
+	} action;
+	struct policy_decision decision; /* by the destination's rule, if it stays in clear */
+	bool remembered;                 /* PASS or RELAY for a server whose TLS failed lately */
+};
+struct takeover_choice takeover_choose(const struct policy_image *image, const uint8_t server_addr[16], bool inbound,
+                                       uint32_t capabilities, uint32_t flow_hash, const struct takeover_memory *memory, uint64_t now_us);
+
 /* Why the session was taken. */
 enum takeover_cause {
 	TAKEOVER_UPGRADE, /* rule wants TLS, the server offers it */
-	TAKEOVER_REFUSE,  /* `refusal` is the answer to the command that waits */
+	TAKEOVER_REFUSE,  /* the command that waits is answered by us */
 	TAKEOVER_RELAY,   /* goes on in clear for now; recipients are decided one by one */
 	TAKEOVER_STALLED, /* the client stalls on a partial line; decide when it is whole */
 };
 
 struct takeover_params {
-	enum takeover_cause cause;
-	struct policy_decision refusal;  /* with TAKEOVER_REFUSE */
+	enum takeover_cause cause;       /* for phases and traces: takeover_choose is asked again at each MAIL */
 	struct tcp_adoption end[SIDES];  /* end[CLIENT] faces the client and plays the server */
 	uint8_t server_addr[16];
 	uint16_t server_port;
@@ -62,7 +80,7 @@ struct takeover_params {
 	bool inbound;
 	/* the dialogue so far */
 	bool hello_done, ehlo;           /* the client has said hello; as EHLO */
-	uint32_t capabilities;           /* enum smtp_capability, of the server's plaintext EHLO reply */
+	uint32_t capabilities;           /* enum smtp_capability, of the server's plaintext EHLO reply, or TAKEOVER_CAP_UNKNOWN */
 	char client_name[256], server_name[256];
 	void *session_context;           /* for env.emit */
 };
@@ -74,6 +92,8 @@ void takeover_free(struct takeover *takeover);
 /* A packet of peer `from`: validated headers and checksum. The held client segments are the first input. */
 void takeover_input(struct takeover *takeover, enum side from, const struct packet *packet, uint64_t now_us);
 void takeover_tick(struct takeover *takeover, uint64_t now_us);
+/* An ICMP error says that the path to peer `side` takes `mtu` octets of IP; `seq` is of the packet it quotes. */
+void takeover_too_big(struct takeover *takeover, enum side side, uint32_t seq, uint16_t mtu, uint64_t now_us);
 uint64_t takeover_deadline_us(const struct takeover *takeover);
 /* The appliance stops: 421 to the client if a reply can be given, RST to both. */
 void takeover_stop(struct takeover *takeover, uint64_t now_us);
