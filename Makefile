@@ -47,7 +47,7 @@ LIBS_policy    := -lxxhash
 LIBS_stats     = -ljansson -lxxhash $(DPDK_LIBS)
 LIBS_flow      = -ljansson -lxxhash $(DPDK_LIBS)
 LIBS_worker    = -lssl -lcrypto -ljansson -lxxhash -lbsd $(DPDK_LIBS)
-LIBS_control   := -ljansson -lxxhash
+LIBS_control   := -ljansson -linih -lxxhash
 LIBS_agent     := -lxxhash -lhiredis -lev -ljansson -lmicrohttpd -linih
 LIBS_cli       := -lxxhash -lhiredis -ljansson -linih
 
