@@ -116,5 +116,6 @@ void prefix_table_write4(const struct prefix_table *t, struct image_prefix4 *out
 
 void prefix_table_write6(const struct prefix_table *t, struct image_prefix6 *out)
 {
-	link_each(t->entries + t->count4, t->count6, write6, out);
+	if (t->count6) /* no entries, no array to point into */
+		link_each(t->entries + t->count4, t->count6, write6, out);
 }

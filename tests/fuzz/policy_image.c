@@ -1,0 +1,113 @@
+/*
+ * policy_image.c - fuzzing of the image's reader: bytes under a right checksum, as an attacker would give them.
+ *
+ * What is taken must be safe to use with eyes closed: every look-up, of every rule, and a decision on each, is
+ * made, and none may leave the image. The header's own length and checksum are put right first, since damage is
+ * the checksum's business and malice would have a right one.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/policy.h"
+
+#define INPUT_MAX (1u << 16)
+
+static void use_strings(const struct policy_image *image, uint32_t offset, size_t *sum)
+{
+	*sum += strlen(policy_string(image, offset));
+}
+
+static void use_rule(const struct policy_image *image, const struct image_rule *rule, size_t *sum)
+{
+	static const struct policy_facts facts[] = {
+		{.offered = true}, {.tls = FACT_TLS_FAILED}, {.offered = true, .tls = FACT_TLS_UP, .version = 0x0303},
+		{.end_to_end = true, .tls = FACT_TLS_UP, .version = 0x0304, .chain = CHAIN_TRUSTED, .name_matched = true},
+	};
+	char reply[POLICY_REPLY_MAX];
+
+	use_strings(image, rule->ciphers, sum);
+	use_strings(image, rule->exclude, sum);
+	use_strings(image, rule->owner, sum);
+	use_strings(image, rule->reason, sum);
+	for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) {
+		struct policy_decision d = policy_decide(rule, &facts[i], (uint32_t)i * 31);
+
+		if (rule->level > LEVEL_MAY && d.action == POLICY_ALLOW && facts[i].tls != FACT_TLS_UP && !d.observed)
+			abort();
+		*sum += policy_reply(&d, rule, policy_string(image, rule->name), policy_string(image, rule->servername), reply);
+	}
+	*sum += policy_wants_tls(rule, 1) + policy_floor(rule, 1);
+	*sum += policy_name_matches(image, rule, "mx.example.org", "example.org", "mx.example.org");
+	*sum += policy_name_matches(image, rule, "*.example.org", NULL, NULL);
+}
+
+static void use(const struct policy_image *image)
+{
+	const struct image_header *h = policy_image_header(image);
+	static const char *const domains[] = {"example.org", "a.b.example.org", "listed.example", "x.", "."};
+	uint8_t addr[16] = {[10] = 0xff, [11] = 0xff, [12] = 10, [13] = 77};
+	size_t sum = 0;
+
+	for (uint32_t i = 0; i < h->rules.count; i++) {
+		const struct image_rule *rule = policy_rule(image, i);
+
+		use_rule(image, rule, &sum);
+		policy_domain_rule(image, policy_string(image, rule->name));
+	}
+	for (size_t i = 0; i < sizeof(domains) / sizeof(domains[0]); i++) {
+		const struct image_rule *rule = policy_domain_rule(image, domains[i]);
+
+		if (rule)
+			use_rule(image, rule, &sum);
+	}
+	for (size_t i = 0; i < policy_prefixes(image); i++) {
+		struct policy_prefix p = policy_prefix(image, i);
+		uint8_t mapped[16] = {[10] = 0xff, [11] = 0xff};
+
+		sum += strlen(p.pool);
+		if (!p.ipv6)
+			memcpy(mapped + 12, p.addr, 4);
+		if (policy_destination_of(image, p.ipv6 ? p.addr : mapped) >= h->destinations.count)
+			abort();
+	}
+	for (uint32_t i = 0; i < 64; i++) {
+		const struct image_destination *d = policy_destination(image, policy_destination_of(image, addr));
+
+		use_strings(image, d->name, &sum);
+		use_strings(image, d->servername, &sum);
+		use_rule(image, policy_rule(image, d->rule), &sum);
+		addr[(i * 7) % 16] ^= (uint8_t)(1 << (i % 8));
+	}
+	if (sum == SIZE_MAX)
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct image_header header;
+	struct policy_image *image;
+	char error[256] = "";
+	uint8_t *bytes;
+
+	if (size > INPUT_MAX)
+		return 0;
+	bytes = malloc(size ? size : 1);
+	memcpy(bytes, data, size);
+	if (size >= sizeof(header)) {
+		memcpy(&header, bytes, sizeof(header));
+		header.total_bytes = size;
+		memcpy(bytes, &header, sizeof(header));
+		header.checksum = policy_image_checksum(bytes, size);
+		memcpy(bytes, &header, sizeof(header));
+	}
+	image = policy_image_parse(bytes, size, error, sizeof(error));
+	free(bytes); /* the image is a copy: nothing may point here any more */
+	if (image)
+		use(image);
+	else if (!error[0] || strchr(error, '\n'))
+		abort();
+	policy_image_close(image);
+	return 0;
+}
