@@ -35,10 +35,11 @@ NEEDS_tls      := tls
 NEEDS_policy   := policy
 NEEDS_stats    := stats policy
 NEEDS_flow     := flow packet stats policy
-NEEDS_takeover := takeover smtp tcp tls policy packet stats
+NEEDS_takeover := takeover smtp tcp tls policy packet stats control_policy
 NEEDS_control  := control_policy policy
 NEEDS_agent    := control_agent control_policy policy
 NEEDS_cli      := control_cli control_policy policy
+NEEDS_port     := port
 NEEDS_worker   := worker takeover flow smtp tcp tls policy packet stats
 # Libraries outside waxseal, by what asks for them.
 LIBS_tls       := -lssl -lcrypto
@@ -46,6 +47,7 @@ LIBS_takeover  = -lssl -lcrypto -ljansson -lxxhash -lbsd $(DPDK_LIBS)
 LIBS_policy    := -lxxhash
 LIBS_stats     = -ljansson -lxxhash $(DPDK_LIBS)
 LIBS_flow      = -ljansson -lxxhash $(DPDK_LIBS)
+LIBS_port      = -lbpf $(DPDK_LIBS)
 LIBS_worker    = -lssl -lcrypto -ljansson -lxxhash -lbsd $(DPDK_LIBS)
 LIBS_control   := -ljansson -linih -lxxhash
 LIBS_agent     := -lxxhash -lhiredis -lev -ljansson -lmicrohttpd -linih
@@ -147,6 +149,13 @@ fuzz: $(patsubst %,$(B)/fuzz/%,$(FUZZERS))
 	@set -e; for f in $(FUZZERS); do echo "== fuzz $$f"; mkdir -p $(B)/fuzz/out/$$f tests/fuzz/corpus/$$f; \
 	  $(B)/fuzz/$$f -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -artifact_prefix=$(B)/fuzz/ $(B)/fuzz/out/$$f tests/fuzz/corpus/$$f; done
 
+# ---- runners of packet fixtures, and of ports in namespaces: tests/bpf/run_*.c ----
+BPF_RUNNERS := $(patsubst tests/bpf/%.c,$(B)/bpf/%,$(wildcard tests/bpf/run_*.c))
+$(B)/bpf/run_%: tests/bpf/run_%.c tests/bpf/runner.h $(B)/lib/port.a
+	@mkdir -p $(@D)
+	$(call say,TEST,$*)
+	$(Q)$(CC) $(CFLAGS) $(DPDK_CFLAGS) -Idataplane $(LDFLAGS) -o $@ $< $(B)/lib/port.a $(DPDK_LIBS) -lbpf
+
 # ---- the rest of the tests ----
 .PHONY: golden bpf-test e2e e2e-sanitize lint test demo lab lab-down ci
 golden: $(B)/golden/dialogue
@@ -155,7 +164,7 @@ $(B)/golden/dialogue: tests/golden/dialogue.c $(B)/lib/smtp.a
 	@mkdir -p $(@D)
 	$(call say,GOLDEN,$@)
 	$(Q)$(CC) $(CFLAGS) -Idataplane $(LDFLAGS) -o $@ $^
-bpf-test: all setup
+bpf-test: all setup $(BPF_RUNNERS)
 	@$(PYTHON) -m pytest -q tests/bpf
 e2e: all setup
 	@$(PYTHON) -m pytest -q tests/e2e

@@ -91,6 +91,13 @@ bool recipient_wants_upgrade(const struct takeover *t, const struct image_rule *
 	return rule->level != LEVEL_MAY || !takeover_memory_holds(t->env->memory, t->params.server_addr, t->now_us);
 }
 
+/* A name of the DNS rather than "localhost" or an address: what SNI takes (RFC 6066, section 3). */
+static bool is_hostname(const char *name)
+{
+	const char *last = strrchr(name, '.');
+	return last && strspn(last + 1, "0123456789") != strlen(last + 1) && policy_domain_valid(name);
+}
+
 const char *choose_servername(const struct takeover *t, const struct image_rule *rule)
 {
 	const struct policy_image *image = image_of(t);
@@ -106,7 +113,7 @@ const char *choose_servername(const struct takeover *t, const struct image_rule 
 		}
 	if (hostname)
 		return hostname;
-	return strchr(t->params.server_name, '.') && policy_domain_valid(t->params.server_name) ? t->params.server_name : "";
+	return is_hostname(t->params.server_name) ? t->params.server_name : "";
 }
 
 /* ---- what is counted ---- */
@@ -127,11 +134,8 @@ void note_refusal(struct takeover *t, const struct image_rule *rule, struct poli
 
 void note_allowed(struct takeover *t, const struct image_rule *rule, struct policy_decision decision)
 {
-	if (t->reason_counted)
-		return;
-	t->reason_counted = true;
 	note(t, rule, decision.observed && decision.action != POLICY_ALLOW ? REASON_CLEAR_ALLOWED : decision.reason);
-	t->destination->reasons[t->outcome.reason]++;
+	t->allowed_reason = t->outcome.reason;
 }
 
 void note_recipient(struct takeover *t, const char *domain, enum stats_recipient fate, struct stats_destination *named)
@@ -141,8 +145,10 @@ void note_recipient(struct takeover *t, const char *domain, enum stats_recipient
 	t->destination->recipients[fate]++;
 	if (named && named != t->destination)
 		named->recipients[fate]++;
-	if (fate == RCPT_UPGRADED || fate == RCPT_CLEAR)
-		o->recipients++;
+	if (fate == RCPT_UPGRADED || fate == RCPT_CLEAR) {
+		if (!o->recipients++) /* the session carries mail now: why it may is counted once */
+			t->destination->reasons[t->allowed_reason]++;
+	}
 	for (unsigned i = 0; i < STATS_EVENT_RECIPIENTS_MAX; i++) {
 		if (!strcmp(o->rcpt[i].domain, domain) && o->rcpt[i].fate == fate)
 			return;

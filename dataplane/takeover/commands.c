@@ -185,8 +185,9 @@ static enum outcome mail_in_clear(struct takeover *t, enum smtp_verb verb)
 	struct policy_decision decision = t->facts.tls == FACT_TLS_NONE ? choice.decision : decide_rule(t, rule, NULL);
 	if (policy_effect(decision) != POLICY_ALLOW)
 		return refuse(t, rule, decision, NULL);
-	if (choice.remembered && !t->reason_counted)
+	if (choice.remembered && !t->remembered)
 		stats_inc(t->env->stats, STAT_tls_memory_hits);
+	t->remembered |= choice.remembered;
 	note_allowed(t, rule, decision);
 	bool wait = choice.action == TAKEOVER_CHOOSE_RELAY && t->facts.tls == FACT_TLS_NONE && t->capabilities & SMTP_CAP_STARTTLS;
 	return begin_mail(t, verb, wait);

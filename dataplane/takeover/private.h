@@ -103,7 +103,8 @@ struct takeover {
 	struct policy_facts facts;
 	struct stats_destination *destination;
 	struct takeover_outcome outcome;
-	bool refused, carried, reason_counted;
+	enum policy_reason allowed_reason; /* of the last MAIL that went to the server */
+	bool refused, carried, remembered;
 };
 
 /* pipeline.c */

@@ -1,0 +1,233 @@
+/* takeover/commands.c: what is forwarded, held, hidden or answered here, and in which order. */
+#include "takeover_harness.h"
+
+#define MAIL "MAIL FROM:<a@inside.example>\r\n"
+
+static void in_tls(void)
+{
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_upgrades();
+	hears(SERVER, MAIL);
+	says(SERVER, "250 ok\r\n");
+	hears(CLIENT, "250 ok\r\n");
+}
+
+static void test_refused_recipient_waits_for_those_before_it(void **state)
+{
+	(void)state;
+	POLICY("* level=encrypt", "bad.example level=verify match=other.example", "block.example level=block on_fail=reject");
+	in_tls();
+	says(CLIENT, "RCPT TO:<1@ok.example>\r\nRCPT TO:<2@bad.example>\r\nRCPT TO:<3@BLOCK.example>\r\nRCPT TO:<4@ok.example>\r\n");
+	hears(SERVER, "RCPT TO:<1@ok.example>\r\n");
+	hears(CLIENT, "");
+	says(SERVER, "250 one\r\n");
+	assert_memory_equal(w.heard[CLIENT], "250 one\r\n451 4.7.5 ", 19);
+	assert_non_null(strstr(w.heard[CLIENT], "\r\n554 5.7.1 "));
+	assert_non_null(strstr(w.heard[CLIENT], "bad.example"));
+	w.heard_len[CLIENT] = 0;
+	hears(SERVER, "RCPT TO:<4@ok.example>\r\n");
+	says(SERVER, "250 four\r\n");
+	hears(CLIENT, "250 four\r\n");
+	assert_int_equal(outcome().recipients, 2);
+	assert_int_equal(stats_destination(w.env.stats, "*")->recipients[RCPT_DEFERRED], 1);
+	assert_int_equal(stats_destination(w.env.stats, "block.example")->recipients[RCPT_REJECTED], 1);
+}
+
+static void test_refused_at_mail_and_nothing_of_it_leaves(void **state)
+{
+	(void)state;
+	w.params.capabilities = SMTP_CAP_PIPELINING;
+	scene_begin();
+	says(CLIENT, MAIL "RCPT TO:<b@x.example>\r\nDATA\r\nBDAT 4 LAST\r\nabcdNOOP\r\n");
+	hears(SERVER, "NOOP\r\n");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.4 ", 10);
+	assert_non_null(strstr(w.heard[CLIENT], "mx.example"));
+	assert_non_null(strstr(w.heard[CLIENT], "503 5.5.1 Need MAIL before RCPT\r\n503 5.5.1 Need MAIL before DATA\r\n503 5.5.1 Need MAIL before BDAT\r\n"));
+	w.heard_len[CLIENT] = 0;
+	says(SERVER, "250 noop\r\n");
+	hears(CLIENT, "250 noop\r\n");
+	says(CLIENT, "AUTH PLAIN AGEAYg==\r\n");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.4 ", 10);
+	hears(SERVER, "");
+	assert_int_equal(outcome().end, END_DEFERRED);
+}
+
+static void test_inbound_client_is_told_to_encrypt(void **state)
+{
+	(void)state;
+	POLICY("* level=may", "inbound:* level=encrypt");
+	w.params.inbound = true;
+	scene_begin();
+	says(CLIENT, MAIL);
+	assert_memory_equal(w.heard[CLIENT], "530 5.7.0 ", 10);
+	hears(SERVER, "");
+}
+
+static void test_starttls_of_the_client_is_answered_here(void **state)
+{
+	(void)state;
+	in_tls();
+	says(CLIENT, "STARTTLS\r\n");
+	hears(SERVER, "");
+	assert_memory_equal(w.heard[CLIENT], "454 4.7.0 ", 10);
+}
+
+static void test_lines_that_servers_read_differently(void **state)
+{
+	(void)state;
+	in_tls();
+	says(CLIENT, "NOOP a\rb\r\n");
+	hears(CLIENT, "500 5.5.2 Bare CR in a command\r\n");
+	says(CLIENT, "NOOP\n");
+	hears(SERVER, "NOOP\r\n");
+	says(SERVER, "250 ok\r\n");
+	hears(CLIENT, "250 ok\r\n");
+	char *line = calloc(1, SMTP_COMMAND_MAX + 100);
+	memset(line, 'x', SMTP_COMMAND_MAX + 90);
+	says(CLIENT, line);
+	says(CLIENT, "\r\nRSET\r\n");
+	hears(CLIENT, "500 5.5.2 Line too long\r\n");
+	hears(SERVER, "RSET\r\n");
+	free(line);
+}
+
+static void test_one_octet_at_a_time(void **state)
+{
+	(void)state;
+	in_tls();
+	for (const char *p = "RCPT TO:<b@x.example>\r\n"; *p; p++) {
+		char one[2] = {*p, 0};
+		says(CLIENT, one);
+	}
+	hears(SERVER, "RCPT TO:<b@x.example>\r\n");
+}
+
+static void test_no_pipelining_towards_a_server_without_it(void **state)
+{
+	(void)state;
+	w.params.capabilities = SMTP_CAP_STARTTLS;
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_begins_tls(&w.cert);
+	hears(SERVER, "EHLO client.example\r\n");
+	says(SERVER, "250 mx.example\r\n");
+	hears(SERVER, MAIL);
+	says(CLIENT, "RCPT TO:<b@x.example>\r\nRCPT TO:<c@x.example>\r\n");
+	hears(SERVER, "");
+	says(SERVER, "250 ok\r\n");
+	hears(SERVER, "RCPT TO:<b@x.example>\r\n");
+}
+
+static void test_auth_exchange_goes_through(void **state)
+{
+	(void)state;
+	w.params.capabilities = CAPS | SMTP_CAP_AUTH;
+	scene_begin();
+	says(CLIENT, "AUTH LOGIN\r\n");
+	server_upgrades();
+	hears(SERVER, "AUTH LOGIN\r\n");
+	says(SERVER, "334 VXNlcm5hbWU6\r\n");
+	hears(CLIENT, "334 VXNlcm5hbWU6\r\n");
+	says(CLIENT, "TUFJTA==\r\n");
+	hears(SERVER, "TUFJTA==\r\n");
+	says(SERVER, "235 ok\r\n");
+	says(CLIENT, MAIL);
+	hears(SERVER, MAIL);
+}
+
+/* ---- MAIL deferred until a recipient shows its domain ---- */
+
+static void deferred(void)
+{
+	POLICY("* level=may mode=observe", "tls.example level=encrypt");
+	w.params.cause = TAKEOVER_RELAY;
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(CLIENT, "250 2.1.0 Ok\r\n");
+	hears(SERVER, "");
+}
+
+static void test_deferred_mail_is_upgraded_for_its_recipient(void **state)
+{
+	(void)state;
+	deferred();
+	says(CLIENT, "RCPT TO:<b@tls.example>\r\n");
+	server_upgrades();
+	hears(SERVER, MAIL);
+	hears(CLIENT, "");
+	says(SERVER, "250 mail ok\r\n");
+	hears(CLIENT, "");
+	hears(SERVER, "RCPT TO:<b@tls.example>\r\n");
+	says(SERVER, "250 rcpt ok\r\n");
+	hears(CLIENT, "250 rcpt ok\r\n");
+}
+
+static void test_deferred_mail_goes_in_clear_for_others(void **state)
+{
+	(void)state;
+	deferred();
+	says(CLIENT, "RCPT TO:<b@else.example>\r\n");
+	hears(SERVER, MAIL);
+	says(SERVER, "250 mail ok\r\n");
+	hears(SERVER, "RCPT TO:<b@else.example>\r\n");
+	says(SERVER, "250 rcpt ok\r\n");
+	hears(CLIENT, "250 rcpt ok\r\n");
+	says(CLIENT, "RCPT TO:<b@tls.example>\r\n"); /* too late for this session */
+	hears(SERVER, "");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.", 8);
+	assert_int_equal(outcome().end, END_CLEAR);
+}
+
+static void test_refused_deferred_mail_answers_the_recipient(void **state)
+{
+	(void)state;
+	deferred();
+	says(CLIENT, "RCPT TO:<b@else.example>\r\n");
+	hears(SERVER, MAIL);
+	says(SERVER, "550-no\r\n550 5.7.1 not you\r\n");
+	hears(CLIENT, "550-no\r\n550 5.7.1 not you\r\n");
+	hears(SERVER, "");
+	says(CLIENT, "RCPT TO:<c@else.example>\r\n");
+	hears(CLIENT, "503 5.5.1 Need MAIL before RCPT\r\n");
+}
+
+static void test_deferred_mail_without_recipient(void **state)
+{
+	(void)state;
+	deferred();
+	says(CLIENT, "DATA\r\n" MAIL "RSET\r\n");
+	hears(CLIENT, "554 5.5.1 No valid recipients\r\n503 5.5.1 Nested MAIL command\r\n");
+	hears(SERVER, "RSET\r\n");
+}
+
+static void test_recipient_in_clear_by_its_own_rule(void **state)
+{
+	(void)state;
+	POLICY("* level=may", "tls.example level=encrypt", "watch.example level=encrypt mode=observe");
+	w.params.capabilities = SMTP_CAP_PIPELINING;
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, MAIL); /* nothing to wait for: no TLS is offered */
+	says(SERVER, "250 ok\r\n");
+	w.heard_len[CLIENT] = 0;
+	says(CLIENT, "RCPT TO:<b@tls.example>\r\nRCPT TO:<b@watch.example>\r\n");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.4 ", 10);
+	hears(SERVER, "RCPT TO:<b@watch.example>\r\n");
+	assert_int_equal(stats_destination(w.env.stats, "watch.example")->would[POLICY_DEFER], 1);
+	assert_int_equal(stats_destination(w.env.stats, "watch.example")->recipients[RCPT_WOULD_DEFER], 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		SCENE(test_refused_recipient_waits_for_those_before_it), SCENE(test_refused_at_mail_and_nothing_of_it_leaves),
+		SCENE(test_inbound_client_is_told_to_encrypt), SCENE(test_starttls_of_the_client_is_answered_here),
+		SCENE(test_lines_that_servers_read_differently), SCENE(test_one_octet_at_a_time),
+		SCENE(test_no_pipelining_towards_a_server_without_it), SCENE(test_auth_exchange_goes_through),
+		SCENE(test_deferred_mail_is_upgraded_for_its_recipient), SCENE(test_deferred_mail_goes_in_clear_for_others),
+		SCENE(test_refused_deferred_mail_answers_the_recipient), SCENE(test_deferred_mail_without_recipient),
+		SCENE(test_recipient_in_clear_by_its_own_rule),
+	};
+	return cmocka_run_group_tests_name("takeover_commands", tests, NULL, NULL);
+}

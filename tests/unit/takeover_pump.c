@@ -1,0 +1,157 @@
+/* takeover/pump.c: slow peers, and every order of close. */
+#include "takeover_harness.h"
+
+#define MAIL "MAIL FROM:<a@inside.example>\r\n"
+
+static void in_tls(void)
+{
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_upgrades();
+	says(SERVER, "250 ok\r\n");
+	w.heard_len[CLIENT] = w.heard_len[SERVER] = 0;
+	w.heard[CLIENT][0] = w.heard[SERVER][0] = 0;
+}
+
+static void test_quit_and_the_server_closes(void **state)
+{
+	(void)state;
+	in_tls();
+	says(CLIENT, "QUIT\r\n");
+	hears(SERVER, "QUIT\r\n");
+	says(SERVER, "221 bye\r\n");
+	SSL_shutdown(w.tls.ssl);
+	scene_settle();
+	tcp_shutdown(w.peer[SERVER]);
+	scene_settle();
+	hears(CLIENT, "221 bye\r\n");
+	assert_true(tcp_eof(w.peer[CLIENT]));
+	assert_true(SSL_get_shutdown(w.tls.ssl) & SSL_RECEIVED_SHUTDOWN);
+	tcp_shutdown(w.peer[CLIENT]);
+	scene_wait(60000000);
+	assert_true(takeover_done(w.t));
+	assert_false(w.reset[CLIENT] || w.reset[SERVER]);
+}
+
+static void test_client_closes_its_half_and_still_hears(void **state)
+{
+	(void)state;
+	in_tls();
+	says(CLIENT, "NOOP\r\n");
+	tcp_shutdown(w.peer[CLIENT]);
+	scene_settle();
+	hears(SERVER, "NOOP\r\n");
+	assert_true(tcp_eof(w.peer[SERVER]));
+	says(SERVER, "250 ok\r\n");
+	hears(CLIENT, "250 ok\r\n");
+	tcp_shutdown(w.peer[SERVER]);
+	scene_wait(60000000);
+	assert_true(tcp_eof(w.peer[CLIENT]));
+	assert_true(takeover_done(w.t));
+}
+
+static void test_server_closes_with_a_reply_due(void **state)
+{
+	(void)state;
+	in_tls();
+	says(CLIENT, "NOOP\r\n");
+	tcp_shutdown(w.peer[SERVER]);
+	scene_settle();
+	assert_memory_equal(w.heard[CLIENT], "421 4.4.2 ", 10);
+	assert_true(tcp_eof(w.peer[CLIENT]));
+}
+
+static void test_resets_are_passed_on(void **state)
+{
+	(void)state;
+	in_tls();
+	tcp_abort(w.peer[CLIENT]);
+	scene_settle();
+	assert_true(w.reset[SERVER]);
+	assert_true(takeover_done(w.t));
+	scene_again();
+	says(CLIENT, MAIL);
+	server_begins_tls(&w.cert);
+	says(SERVER, TLS_HELLO);
+	tcp_abort(w.peer[SERVER]);
+	scene_settle();
+	assert_true(w.reset[CLIENT]);
+	assert_true(takeover_done(w.t));
+}
+
+static void test_reset_while_upgrading_is_a_reply(void **state)
+{
+	(void)state;
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "STARTTLS\r\n");
+	tcp_abort(w.peer[SERVER]);
+	scene_settle();
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.5 ", 10);
+	assert_false(w.reset[CLIENT]);
+}
+
+static void test_idle_client_is_told(void **state)
+{
+	(void)state;
+	in_tls();
+	scene_wait(310000000);
+	assert_memory_equal(w.heard[CLIENT], "421 4.4.2 ", 10);
+	hears(SERVER, "QUIT\r\n");
+}
+
+static void test_silent_server_is_reported(void **state)
+{
+	(void)state;
+	in_tls();
+	says(CLIENT, "NOOP\r\n");
+	scene_wait(310000000);
+	assert_memory_equal(w.heard[CLIENT], "421 4.4.2 ", 10);
+	assert_string_equal(outcome().detail, "the server does not answer");
+}
+
+static void test_stop(void **state)
+{
+	(void)state;
+	in_tls();
+	takeover_stop(w.t, w.now);
+	assert_true(takeover_done(w.t));
+	scene_settle();
+	assert_true(w.reset[SERVER]);
+	assert_memory_equal(w.heard[CLIENT], "421 4.3.2 ", 10);
+}
+
+/* A server that does not read stops the client: nothing is buffered without bound. */
+static void test_slow_server_slows_the_client(void **state)
+{
+	static uint8_t block[65536];
+	size_t written = 0;
+	(void)state;
+	in_tls();
+	says(CLIENT, "RCPT TO:<b@x.example>\r\nDATA\r\n");
+	says(SERVER, "250 ok\r\n354 go\r\n");
+	memset(block, 'x', sizeof(block));
+	struct tcp_endpoint *server = w.peer[SERVER];
+	struct tcp_adoption deaf = w_numbers(1, 1); /* a stand-in: the real one hears nothing, and acknowledges nothing */
+	w.peer[SERVER] = tcp_adopt(w.env.pool, &deaf, &tcp_limits_default, w.now);
+	for (int i = 0; i < 100; i++) {
+		written += tcp_write(w.peer[CLIENT], block, sizeof(block));
+		for (int k = 0; k < 10; k++) {
+			w_move();
+			w.now += 1000;
+		}
+	}
+	assert_true(written > 100000 && written < 2000000);
+	tcp_free(w.peer[SERVER]);
+	w.peer[SERVER] = server;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		SCENE(test_quit_and_the_server_closes), SCENE(test_client_closes_its_half_and_still_hears),
+		SCENE(test_server_closes_with_a_reply_due), SCENE(test_resets_are_passed_on), SCENE(test_reset_while_upgrading_is_a_reply),
+		SCENE(test_idle_client_is_told), SCENE(test_silent_server_is_reported), SCENE(test_stop), SCENE(test_slow_server_slows_the_client),
+	};
+	return cmocka_run_group_tests_name("takeover_pump", tests, NULL, NULL);
+}

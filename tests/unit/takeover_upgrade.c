@@ -1,0 +1,220 @@
+/* takeover/upgrade.c: STARTTLS, handshake, EHLO, and every way in which they fail. */
+#include "takeover_harness.h"
+
+#define MAIL "MAIL FROM:<a@inside.example>\r\n"
+
+static void test_a_plaintext_mail_goes_on_inside_tls(void **state)
+{
+	(void)state;
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_upgrades();
+	hears(SERVER, MAIL);
+	hears(CLIENT, "");
+	says(SERVER, "250 2.1.0 Ok\r\n");
+	hears(CLIENT, "250 2.1.0 Ok\r\n");
+	says(CLIENT, "RCPT TO:<b@x.example>\r\n");
+	hears(SERVER, "RCPT TO:<b@x.example>\r\n");
+	says(SERVER, "250 ok\r\n");
+	says(CLIENT, "QUIT\r\n");
+	assert_int_equal(outcome().end, END_UPGRADED);
+	assert_int_equal(outcome().tls_version, TLS1_3_VERSION);
+	assert_int_equal(outcome().reason, REASON_UPGRADED);
+	assert_string_equal(outcome().rcpt[0].domain, "x.example");
+	assert_int_equal(stats_destination(w.env.stats, "*")->reasons[REASON_UPGRADED], 1);
+	assert_int_equal(stats_destination(w.env.stats, "*")->recipients[RCPT_UPGRADED], 1);
+	assert_string_equal(SSL_get_servername(w.tls.ssl, TLSEXT_NAMETYPE_host_name), "mx.example");
+}
+
+static void test_helo_client_is_probed_with_ehlo(void **state)
+{
+	(void)state;
+	w.params.ehlo = false;
+	w.params.capabilities = TAKEOVER_CAP_UNKNOWN;
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "EHLO client.example\r\n");
+	says(SERVER, "250-mx\r\n250 STARTTLS\r\n");
+	server_upgrades();
+	hears(SERVER, MAIL);
+	hears(CLIENT, "");
+}
+
+static void test_454_is_refused_and_the_session_goes_on(void **state)
+{
+	(void)state;
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "STARTTLS\r\n");
+	says(SERVER, "454 4.7.0 not now\r\n");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.", 8);
+	w.heard_len[CLIENT] = w.heard[CLIENT][0] = 0;
+	hears(SERVER, "");
+	says(CLIENT, "RSET\r\n");
+	hears(SERVER, "RSET\r\n");
+	says(SERVER, "250 ok\r\n");
+	hears(CLIENT, "250 ok\r\n");
+	assert_int_equal(outcome().end, END_DEFERRED);
+	assert_int_equal(outcome().reason, REASON_STARTTLS_REFUSED);
+}
+
+static void test_454_under_may_goes_on_in_clear(void **state)
+{
+	(void)state;
+	POLICY("* level=may");
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "STARTTLS\r\n");
+	says(SERVER, "454 4.7.0 not now\r\n");
+	hears(SERVER, MAIL);
+	hears(CLIENT, "");
+}
+
+static void test_plaintext_behind_220_is_injection(void **state)
+{
+	(void)state;
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "STARTTLS\r\n");
+	says(SERVER, "220 go\r\n250 injected\r\n");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.5", 9);
+	assert_int_equal(stats_get(w.env.stats, STAT_injections), 1);
+	assert_null(strstr(w.heard[CLIENT], "injected"));
+}
+
+static void test_no_tls_behind_220_is_deferred_and_remembered(void **state)
+{
+	(void)state;
+	POLICY("* level=may on_fail=reject");
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "STARTTLS\r\n");
+	says(SERVER, "220 go\r\n");
+	says(SERVER, "500 what?\r\n");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.5", 9); /* never a bounce under may */
+	assert_true(takeover_memory_holds(w.env.memory, w.params.server_addr, w.now));
+	w.heard_len[CLIENT] = 0;
+	says(CLIENT, "QUIT\r\n");
+	hears(CLIENT, "221 2.0.0 Bye\r\n");
+	assert_true(tcp_eof(w.peer[CLIENT]));
+	assert_int_equal(stats_get(w.env.stats, STAT_tls_failed), 1);
+	struct takeover_choice next = takeover_choose(w.image, w.params.server_addr, false, CAPS, 7, w.env.memory, w.now);
+	assert_int_equal(next.action, TAKEOVER_CHOOSE_PASS);
+	assert_true(next.remembered);
+}
+
+static void test_commands_after_the_server_is_gone(void **state)
+{
+	(void)state;
+	scene_begin();
+	says(CLIENT, MAIL);
+	says(SERVER, "220 go\r\n");
+	says(SERVER, "garbage\r\n");
+	w.heard_len[CLIENT] = 0;
+	says(CLIENT, "EHLO c\r\nNOOP\r\nRSET\r\nRCPT TO:<a@b.example>\r\nDATA\r\n");
+	hears(CLIENT, "250 mx.example\r\n250 2.0.0 Ok\r\n250 2.0.0 Ok\r\n503 5.5.1 Need MAIL before RCPT\r\n503 5.5.1 Need MAIL before DATA\r\n");
+	says(CLIENT, MAIL);
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.5", 9);
+}
+
+static void refused_by_certificate(const struct cert *cert, const char *code, enum policy_reason reason)
+{
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_begins_tls(cert);
+	hears(SERVER, "EHLO client.example\r\n");
+	says(SERVER, TLS_HELLO);
+	hears(SERVER, "");
+	assert_memory_equal(w.heard[CLIENT], code, 9);
+	assert_int_equal(outcome().reason, reason);
+}
+
+static void test_wrong_name_under_verify(void **state)
+{
+	struct cert wrong = cert_make("mx.wrong.example", "DNS:mx.wrong.example", &w.ca, -1, 30);
+	(void)state;
+	POLICY("* level=verify match=mx.example");
+	refused_by_certificate(&wrong, "451 4.7.5", REASON_NAME_MISMATCH);
+	assert_non_null(strstr(outcome().detail, "mx.wrong.example"));
+	cert_free(&wrong);
+}
+
+static void test_self_signed_under_verify_rejects(void **state)
+{
+	struct cert self = cert_make("mx.example", "DNS:mx.example", NULL, -1, 30);
+	(void)state;
+	POLICY("* level=verify match=mx.example on_fail=reject");
+	refused_by_certificate(&self, "554 5.7.5", REASON_UNTRUSTED);
+	cert_free(&self);
+}
+
+static void test_less_inside_tls_than_promised(void **state)
+{
+	(void)state;
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_begins_tls(&w.cert);
+	hears(SERVER, "EHLO client.example\r\n");
+	says(SERVER, "250-mx.example\r\n250 SIZE 100\r\n");
+	hears(SERVER, "");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.5", 9);
+}
+
+static void test_server_hangs_up_at_each_step(void **state)
+{
+	(void)state;
+	for (int step = 0; step < 3; step++) {
+		if (step)
+			scene_again();
+		else
+			scene_begin();
+		says(CLIENT, MAIL);
+		if (step == 1)
+			says(SERVER, "220 go\r\n");
+		if (step == 2)
+			server_begins_tls(&w.cert);
+		tcp_shutdown(w.peer[SERVER]);
+		scene_settle();
+		assert_memory_equal(w.heard[CLIENT], "451 4.7.5", 9);
+	}
+}
+
+static void test_handshake_times_out(void **state)
+{
+	(void)state;
+	scene_begin();
+	says(CLIENT, MAIL);
+	says(SERVER, "220 go\r\n");
+	scene_wait(31000000);
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.5", 9);
+	assert_string_equal(outcome().detail, "TLS handshake timed out");
+}
+
+static void test_resumption(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		if (i)
+			scene_again();
+		else
+			scene_begin();
+		says(CLIENT, MAIL);
+		server_begins_tls(&w.cert);
+		says(SERVER, TLS_HELLO);
+		assert_int_equal(outcome().resumed, i);
+	}
+	assert_int_equal(stats_get(w.env.stats, STAT_tls_resumed), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		SCENE(test_a_plaintext_mail_goes_on_inside_tls), SCENE(test_helo_client_is_probed_with_ehlo),
+		SCENE(test_454_is_refused_and_the_session_goes_on), SCENE(test_454_under_may_goes_on_in_clear),
+		SCENE(test_plaintext_behind_220_is_injection), SCENE(test_no_tls_behind_220_is_deferred_and_remembered),
+		SCENE(test_commands_after_the_server_is_gone), SCENE(test_wrong_name_under_verify),
+		SCENE(test_self_signed_under_verify_rejects), SCENE(test_less_inside_tls_than_promised),
+		SCENE(test_server_hangs_up_at_each_step), SCENE(test_handshake_times_out), SCENE(test_resumption),
+	};
+	return cmocka_run_group_tests_name("takeover_upgrade", tests, NULL, NULL);
+}
