@@ -12,12 +12,14 @@ static char folder[] = "/tmp/waxseal-telemetry-XXXXXX";
 static char path[64];
 static pid_t server;
 
-/* Answers each command with `answer` of `len` bytes; closes at once for NULL. Ends with its one client. */
+/* Answers each command with `answer` of `len` bytes (SIZE_MAX: a text); closes at once for NULL. Ends with its one client. */
 static void serve(const char *hello, const char *answer, size_t len)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int listening = socket(AF_UNIX, SOCK_SEQPACKET, 0);
 
+	if (len == SIZE_MAX)
+		len = strlen(answer);
 	strcpy(address.sun_path, path);
 	unlink(path);
 	assert_int_equal(bind(listening, (struct sockaddr *)&address, sizeof(address)), 0);
@@ -79,7 +81,7 @@ static void answers_leave_with_their_own_names(void **state)
 static void an_array_of_answers_ends_at_its_limit(void **state)
 {
 	(void)state;
-	serve("{}", "{\"/waxseal/worker\":{\"flows\":1}}", 33);
+	serve("{}", "{\"/waxseal/worker\":{\"flows\":1}}", SIZE_MAX);
 	struct telemetry *t = opened();
 	json_t *all = telemetry_ask_all(t, "/waxseal/worker", 3, h_error, sizeof(h_error));
 	assert_int_equal(json_array_size(all), 3);
@@ -91,7 +93,7 @@ static void an_array_of_answers_ends_at_its_limit(void **state)
 static void an_empty_answer_ends_an_array(void **state)
 {
 	(void)state;
-	serve("{}", "{\"/waxseal/worker\":null}", 24);
+	serve("{}", "{\"/waxseal/worker\":null}", SIZE_MAX);
 	struct telemetry *t = opened();
 	json_t *one = telemetry_ask(t, "/waxseal/worker,9", h_error, sizeof(h_error));
 	assert_true(json_is_null(one));
@@ -106,7 +108,7 @@ static void an_empty_answer_ends_an_array(void **state)
 static void nonsense_is_refused(void **state)
 {
 	(void)state;
-	serve("{}", "{\"/waxseal/status\":", 19);
+	serve("{}", "{\"/waxseal/status\":", SIZE_MAX);
 	struct telemetry *t = opened();
 	assert_null(telemetry_ask(t, "/waxseal/status", h_error, sizeof(h_error)));
 	assert_non_null(strstr(h_error, "is not its JSON"));
