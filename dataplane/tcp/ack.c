@@ -61,7 +61,7 @@ static void progress(struct tcp_endpoint *ep, const struct tcp_segment *segment,
 	ep->tries = 0;
 	ep->dup_acks = 0;
 	tcp_ranges_drop(&ep->sacked, ack);
-	/* Acknowledged up to into, or up to the start of, a SACKed range: the peer has thrown it away (RFC 2018, 8). */
+	/* Acknowledged up to the start of a SACKed range: the peer has thrown that away (RFC 2018, 8). */
 	if (ep->sacked.count && ep->sacked.at[0].start == ack)
 		tcp_ranges_clear(&ep->sacked);
 	tcp_recovery_acked(ep, acked);
@@ -101,7 +101,7 @@ bool tcp_acknowledged(struct tcp_endpoint *ep, const struct tcp_segment *segment
 		return false;
 	if (seq_before(ack, ep->snd_una))
 		return true; /* reordered on the way: its payload counts, its ACK is old */
-	bool news = tcp_scoreboard(ep, segment), moved = seq_after(ack, ep->snd_una);
+	bool news = tcp_scoreboard(ep, segment, now_us), moved = seq_after(ack, ep->snd_una);
 	if (moved)
 		progress(ep, segment, now_us, events);
 	if (tcp_over(ep))
@@ -109,7 +109,7 @@ bool tcp_acknowledged(struct tcp_endpoint *ep, const struct tcp_segment *segment
 	window(ep, segment, now_us);
 	if (!tcp_flight(ep) || moved) {
 		if (moved && news)
-			tcp_recovery_duplicate(ep, now_us);
+			tcp_recovery_duplicate(ep);
 		return true;
 	}
 	/* RFC 6675: with SACK, a duplicate is what brings news; RFC 5681, 2, without. */
@@ -118,7 +118,7 @@ bool tcp_acknowledged(struct tcp_endpoint *ep, const struct tcp_segment *segment
 		ep->dup_acks++;
 		if (!ep->sack_ok && ep->recovery != TCP_LOSS)
 			ep->dup_bytes = min_u32(ep->dup_bytes + tcp_payload_max(ep), tcp_flight(ep));
-		tcp_recovery_duplicate(ep, now_us);
+		tcp_recovery_duplicate(ep);
 	}
 	return true;
 }

@@ -161,9 +161,13 @@ size_t tcp_write_room(const struct tcp_endpoint *ep)
 		return 0;
 	uint32_t used = ep->snd_end - ep->out.seq;
 	uint32_t free_bytes = ep->out.capacity - min_u32(used, ep->out.capacity);
-	/* What is left of the last chunk, and the pool. */
-	uint64_t tail = (ep->out.start + used) % TCP_CHUNK_BYTES;
-	uint64_t pool = (uint64_t)tcp_pool_spare(ep->pool) * TCP_CHUNK_BYTES + (used && tail ? TCP_CHUNK_BYTES - tail : 0);
+	/* The chunk at the end is there already if it holds a byte; else the next one begins in its middle. */
+	uint32_t at = (uint32_t)((ep->out.start + used) % TCP_CHUNK_BYTES);
+	uint64_t pool = (uint64_t)tcp_pool_spare(ep->pool) * TCP_CHUNK_BYTES;
+	if (used && at)
+		pool += TCP_CHUNK_BYTES - at;
+	else if (pool)
+		pool -= at;
 	return free_bytes < pool ? free_bytes : pool;
 }
 

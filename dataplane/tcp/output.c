@@ -123,8 +123,10 @@ static bool transmit_again(struct sender *s, uint32_t seq, uint32_t span)
 	ep->retransmits++;
 	ep->retransmit_first = false;
 	ep->sent_us = s->now_us;
-	if (ep->timing && seq_before(seq, ep->timed_seq))
-		ep->timing = false; /* Karn */
+	/* Karn, for the timed segment itself. A hole before it only makes the sample longer: safe, and without it a
+	 * lossy path that has no timestamps would keep its backed-off RTO for ever. */
+	if (ep->timing && seq_before(seq, ep->timed_seq) && !seq_before(seq + span, ep->timed_seq))
+		ep->timing = false;
 	return true;
 }
 

@@ -125,7 +125,8 @@ struct tcp_endpoint {
 	uint16_t mss;
 	struct tcp_ranges sacked;
 	uint32_t lost, rxt, recover;
-	uint32_t dup_acks, dup_bytes; /* dup_bytes: without SACK, bytes that duplicate ACKs say have arrived */
+	uint32_t dup_acks, acked_last;
+	uint32_t dup_bytes; /* dup_bytes: without SACK, bytes that duplicate ACKs say have arrived */
 	bool retransmit_first, rescued, cwnd_limited;
 
 	/* congestion control */
@@ -199,12 +200,12 @@ void tcp_note_duplicate(struct tcp_endpoint *ep, uint32_t start, uint32_t end);
 bool tcp_acknowledged(struct tcp_endpoint *ep, const struct tcp_segment *segment, uint64_t now_us, unsigned *events);
 
 /* sack.c */
-bool tcp_scoreboard(struct tcp_endpoint *ep, const struct tcp_segment *segment); /* true: new information */
+bool tcp_scoreboard(struct tcp_endpoint *ep, const struct tcp_segment *segment, uint64_t now_us); /* true: new information */
 uint32_t tcp_lost_edge(const struct tcp_endpoint *ep);
 uint32_t tcp_pipe(const struct tcp_endpoint *ep);
 void tcp_recovery_acked(struct tcp_endpoint *ep, uint32_t acked);
-void tcp_recovery_duplicate(struct tcp_endpoint *ep, uint64_t now_us);
-void tcp_recovery_timeout(struct tcp_endpoint *ep, uint64_t now_us);
+void tcp_recovery_duplicate(struct tcp_endpoint *ep);
+void tcp_recovery_timeout(struct tcp_endpoint *ep);
 void tcp_mark_lost(struct tcp_endpoint *ep); /* everything in flight goes out again, without a congestion event */
 
 /* congestion.c */

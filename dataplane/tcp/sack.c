@@ -7,7 +7,7 @@
  */
 #include "private.h"
 
-bool tcp_scoreboard(struct tcp_endpoint *ep, const struct tcp_segment *segment)
+bool tcp_scoreboard(struct tcp_endpoint *ep, const struct tcp_segment *segment, uint64_t now_us)
 {
 	uint32_t before = ep->sacked.total, una = seq_max(ep->snd_una, segment->ack);
 	if (!ep->sack_ok)
@@ -18,7 +18,13 @@ bool tcp_scoreboard(struct tcp_endpoint *ep, const struct tcp_segment *segment)
 			continue;
 		tcp_ranges_add(&ep->sacked, start, end);
 	}
-	return ep->sacked.total != before;
+	if (ep->sacked.total == before)
+		return false;
+	if (ep->timing && tcp_ranges_find(&ep->sacked, ep->timed_seq - 1)) { /* arrived, though a hole keeps it from the ACK */
+		ep->timing = false;
+		tcp_rtt_sample(ep, now_us - ep->timed_us);
+	}
+	return true;
 }
 
 /* Bytes below the result that are not SACKed are lost: three ranges, or more than two segments, lie above. */
@@ -83,6 +89,7 @@ static void leave(struct tcp_endpoint *ep)
 void tcp_recovery_acked(struct tcp_endpoint *ep, uint32_t acked)
 {
 	uint32_t mss = tcp_payload_max(ep), una = ep->snd_una;
+	ep->acked_last = acked;
 	switch (ep->recovery) {
 	case TCP_OPEN:
 		ep->dup_bytes = 0;
@@ -106,23 +113,22 @@ void tcp_recovery_acked(struct tcp_endpoint *ep, uint32_t acked)
 	ep->dup_bytes = min_u32(ep->dup_bytes, tcp_flight(ep));
 }
 
-void tcp_recovery_duplicate(struct tcp_endpoint *ep, uint64_t now_us)
+void tcp_recovery_duplicate(struct tcp_endpoint *ep)
 {
 	uint32_t edge = tcp_lost_edge(ep);
-	(void)now_us;
 	switch (ep->recovery) {
 	case TCP_OPEN:
 		if (ep->dup_acks < TCP_DUP_THRESHOLD && !seq_after(edge, ep->snd_una))
 			return;
-		if (!ep->sack_ok && !seq_after(ep->snd_una, ep->recover))
-			return; /* RFC 6582: duplicates of our own retransmissions after a timeout */
+		/* RFC 6582, 3.2 and 4.1: after a timeout they may be echoes of our own retransmissions. */
+		if (!ep->sack_ok && !seq_after(ep->snd_una, ep->recover) && ep->acked_last > 4 * tcp_payload_max(ep))
+			return;
 		ep->ssthresh = ep->congestion->reduce(ep, tcp_flight(ep));
 		ep->cwnd = ep->ssthresh;
 		ep->recover = ep->snd_nxt;
 		enter_recovery(ep, TCP_RECOVERY);
 		ep->rxt = ep->snd_una;
 		ep->lost = seq_max(edge, seq_min(ep->snd_una + tcp_payload_max(ep), ep->snd_nxt));
-		ep->timing = false;
 		break;
 	case TCP_RECOVERY:
 		ep->lost = seq_max(ep->lost, edge);
@@ -132,9 +138,8 @@ void tcp_recovery_duplicate(struct tcp_endpoint *ep, uint64_t now_us)
 	}
 }
 
-void tcp_recovery_timeout(struct tcp_endpoint *ep, uint64_t now_us)
+void tcp_recovery_timeout(struct tcp_endpoint *ep)
 {
-	(void)now_us;
 	if (ep->recovery != TCP_LOSS) /* RFC 5681, 3.1: once for what was in flight */
 		ep->ssthresh = ep->congestion->reduce(ep, tcp_flight(ep));
 	ep->congestion->timeout(ep);

@@ -81,7 +81,7 @@ static unsigned rtx_expired(struct tcp_endpoint *ep, uint64_t now_us)
 	} else {
 		if (ep->tries == TCP_BLACKHOLE_TRIES && ep->mss > TCP_MSS_DEFAULT)
 			ep->mss = TCP_MSS_DEFAULT;
-		tcp_recovery_timeout(ep, now_us);
+		tcp_recovery_timeout(ep);
 	}
 	if (ep->rto_us << ep->backoff < TCP_RTO_MAX_US)
 		ep->backoff++;

@@ -12,7 +12,7 @@
 
 #include "tcp_reference.h"
 
-enum { PACKETS_MAX = 8192, STEPS_MAX = 2000000 };
+enum { PACKETS_MAX = 8192, STEPS_MAX = 20000000 };
 #define TIME_MAX_US (3ull * 3600 * 1000000)
 
 struct packet {
@@ -365,6 +365,8 @@ static void set_up_nodes(void)
 	}
 	if (!a->half_close_early && !b->half_close_early) /* each would wait for the other */
 		sim.node[below(2)].half_close_early = true;
+	if (!ts_ok && sim.loss > 100) /* Karn: without timestamps a backed-off RTO lasts, and a run would take a day */
+		sim.loss = 100;
 	a->irs = b->iss;
 	b->irs = a->iss;
 	a->in_scale = b->out_scale;
@@ -400,7 +402,7 @@ static void set_up(uint64_t seed, const char *program, bool verbose)
 			.direction = 1, .iss = node->iss, .irs = node->irs, .out_scale = node->out_scale, .in_scale = node->in_scale,
 			.mss = node->mss, .sack_ok = node->sack_ok, .ts_ok = node->ts_ok, .nxt = unacked, .sent_max = unacked,
 			.written = unacked, .allowed = (uint32_t)node->allowed, .rto_us = 250000, .timer_us = sim.now_us + 250000,
-			.edge = node->edge, .buffer = 3000 + below(60000), .ts_recent = other->tsval,
+			.edge = node->edge, .buffer = 3000 + below(60000) + (1u << node->out_scale), .ts_recent = other->tsval,
 			.ts_offset = node->tsval - (uint32_t)(sim.now_us / 1000),
 		};
 		node->written = unacked;
