@@ -6,6 +6,7 @@
  */
 #include "cli.h"
 
+#include "../policy/rules.h"
 #include "../policy/text.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@ static const struct cli_command commands[] = {
 	 "KEY attribute=value ...\n"
 	 "Sets the named attributes of a rule and leaves its others as they are; attribute= takes one away.\n"
 	 "The whole rule is checked first, and nothing is written if it is wrong. KEY is example.org, .example.org\n"
-	 "(everything below it), * (everything else), provider:NAME, client:PREFIX or inbound:*.\n"
+	 "(everything below it), * (everything else), provider:NAME or inbound:*. A level may stand without level=.\n"
 	 "  waxseal policy set example.org level=verify match=mx.example.org:.example.org",
 	 policy_set},
 	{"policy", "show", "KEY\nShows one rule with all its attributes as Redis has it.", policy_show},
@@ -40,6 +41,12 @@ static const struct cli_command commands[] = {
 	 "Sessions, recipients and TLS failures by destination, and how much mail still travels in clear, to whom and\n"
 	 "why. With DESTINATION everything that is counted for it. --watch shows them again every two seconds.",
 	 counters_run},
+	{"", "explain",
+	 "RECIPIENT | ADDRESS | RECIPIENT ADDRESS\n"
+	 "Which rule of the image in force holds for mail to this recipient (or domain), for this server's address, or for\n"
+	 "both, and what lost to it and why.\n"
+	 "  waxseal explain user@example.org 203.0.113.7",
+	 explain_run},
 	{"", "flows", "\nConnections that are in the appliance now.", flows_run},
 	{"", "status",
 	 "\nThe appliance's ports, workers and image, the agent, Redis, and what is wrong. Exit 1 if something is down.",
@@ -80,6 +87,15 @@ int cli_usage(const struct cli *cli, const char *format, ...)
 	return CLI_USAGE;
 }
 
+static void print_attributes(void)
+{
+	const struct rule_attribute *attribute;
+
+	puts("Attributes:");
+	for (size_t i = 0; (attribute = rule_attribute(i)); i++)
+		printf("  %-13s%s\n               %s\n", attribute->name, attribute->help, attribute->values);
+}
+
 static void print_help(const struct cli_command *command)
 {
 	size_t first = strcspn(command->usage, "\n");
@@ -87,6 +103,8 @@ static void print_help(const struct cli_command *command)
 	fputs("usage: ", stdout);
 	print_name(stdout, command);
 	printf("%s%.*s [--json] [--config FILE]\n%s\n", first ? " " : "", (int)first, command->usage, command->usage + first + 1);
+	if (command->run == policy_set)
+		print_attributes();
 }
 
 static void print_commands(FILE *out, const char *group)
@@ -97,7 +115,8 @@ static void print_commands(FILE *out, const char *group)
 			continue;
 		fputs("  ", out);
 		print_name(out, &commands[i]);
-		fprintf(out, " %.*s\n", (int)strcspn(commands[i].usage, "\n"), commands[i].usage);
+		size_t first = strcspn(commands[i].usage, "\n");
+		fprintf(out, "%s%.*s\n", first ? " " : "", (int)first, commands[i].usage);
 	}
 	fprintf(out, "  waxseal COMMAND --help explains one. The default configuration is %s.\n", CONTROL_CONFIG_DEFAULT);
 }

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../policy/text.h"
+
 struct table {
 	size_t columns, cells, cells_max;
 	const char *headings[TABLE_COLUMNS_MAX];
@@ -39,10 +41,14 @@ struct table *table_new(const char *const *headings)
 
 void table_clean(char *text)
 {
-	for (unsigned char *p = (unsigned char *)text; *p; p++)
-		/* C1 controls are also what follows 0xc2 in UTF-8: 0x80 .. 0x9f. */
-		if (*p < 0x20 || *p == 0x7f || (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0))
-			*p = '?';
+	while (*text) {
+		size_t len = text_character(text);
+
+		if (len)
+			text += len;
+		else
+			*text++ = '?';
+	}
 }
 
 void table_text(struct table *table, const char *text)

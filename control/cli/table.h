@@ -27,6 +27,6 @@ void table_free(struct table *table);
 /* "3 d 4 h", "12 min", "8 s" */
 #define TABLE_AGE_MAX 24
 const char *table_age(uint64_t seconds, char out[TABLE_AGE_MAX]);
-void table_clean(char *text); /* control bytes to '?' */
+void table_clean(char *text); /* to '?': control characters, and what is no UTF-8 */
 
 #endif

@@ -743,3 +743,67 @@ def test_unreachable_redis(box):
     for command in (["policy", "list"], ["policy", "set", "a.example", "may"], ["policy", "rm", "a.example"], ["policy", "show", "a.example"]):
         done = box.run(*command, code=1)
         assert "redis.sock" in done.stderr and done.stderr.count("\n") == 1
+
+
+# ---- explain, completion, and what hostile hands write into Redis ----
+
+def test_explain(box):
+    rules = box.folder / "rules.txt"
+    rules.write_text("* may\nexample.org verify\n.example.org encrypt\nprovider:lab level=block nets=10.77.9.0/24\n")
+    assert "No such file" in box.run("explain", "example.org", code=1).stderr
+    box.run("policy", "compile", str(rules))
+    lines = box.run("explain", "User@Example.ORG").stdout.splitlines()
+    assert lines[1].split()[:3] == ["wins", "example.org", "verify"] and lines[2].split()[:2] == ["loses", "*"]
+    told = json.loads(box.run("explain", "a.example.org", "10.77.9.1", "--json").stdout)
+    assert [r["rule"] for r in told["rules"]] == [".example.org", "lab", "*"]
+    assert [r["wins"] for r in told["rules"]] == [True, False, False]
+    assert json.loads(box.run("explain", "10.77.9.1", "--json").stdout)["rules"][0]["level"] == "block"
+    for wrong in ([], ["a.example", "b.example"], ["10.0.0.1", "10.0.0.2"], ["--all"], ["a.example", "10.0.0.1", "x"]):
+        assert box.run("explain", *wrong, code=2).stderr.count("\n") == 1
+    for wrong in ("a..b", "*", ".example.org", "provider:lab", "user@", "inbound:*"):
+        assert box.run("explain", wrong, code=1).stderr.count("\n") == 1
+
+
+def complete(*words):
+    """What bash offers for the last word."""
+    script = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _waxseal 2>/dev/null; printf "%s\\n" "${COMPREPLY[@]}"')
+    done = subprocess.run(["bash", "-c", script, "bash", ROOT / "control/cli/waxseal.bash-completion", *map(str, words)],
+                          capture_output=True, text=True, timeout=20, check=False)
+    return set(done.stdout.split())
+
+
+def test_completion_knows_every_command_and_attribute(box):
+    program = BUILD / "waxseal"
+    usage = [line.split()[1:] for line in box.run("--help").stdout.splitlines() if line.startswith("  waxseal ") and "COMMAND" not in line]
+    assert {words[0] for words in usage} <= complete(program, "")
+    policy = {words[1] for words in usage if words[0] == "policy"}
+    assert policy and policy == {word for word in complete(program, "policy", "") if not word.startswith("-")}
+    message = box.run("policy", "check", "--rule", "example.org colour=red", code=1).stderr
+    attributes = message.split("one of ")[1].split()
+    offered = {word.rstrip("=") for word in complete(program, "policy", "set", "example.org", "")}
+    assert len(attributes) > 15 and set(attributes) == offered
+    for name in ("level", "mode", "on_fail", "e2e", "unknown", "nonsmtp", "overload"):
+        message = box.run("policy", "check", "--rule", f"example.org {name}=?", code=1).stderr
+        words = set(message.split("one of ")[1].split())
+        assert words == {word.split("=")[-1] for word in complete(program, "policy", "set", "example.org", f"{name}=")}, name
+    shown = box.run("policy", "set", "--help").stdout
+    assert all(f"\n  {name} " in shown for name in attributes)
+
+
+def test_hostile_bytes_in_redis_stay_on_their_line(live):
+    raw = redis.Redis(unix_socket_path=str(live.socket))
+    raw.hset(b"waxseal:policy:evil\n2026 waxseal-agent: all is well\x1b[2J", mapping={b"level": b"may"})
+    raw.hset(b"waxseal:policy:\xff\xfe.example", mapping={b"level": b"may"})
+    raw.hset(b"waxseal:policy:texts.example", mapping={b"level": b"may", b"owner": b"\xff\xfe", b"\x1b]0;x\x07": b"\n\n"})
+    raw.hset(b"waxseal:policy:owned.example", mapping={b"level": b"may", b"owner": "Jörg".encode()})
+    until("three are refused", lambda: len(live.refused()) == 3)
+    until("the good one is in force", lambda: live.level("owned.example") == "may")
+    assert all(key.isprintable() and error.isprintable() for key, error in live.refused().items())
+    log = live.log.read_bytes()
+    assert b"\x1b" not in log and b"\xff" not in log and all(line.startswith(b"waxseal-agent: ") for line in log.splitlines())
+    listed = json.loads(live.run("policy", "list", "--json").stdout)
+    assert len(listed) == 5 and sum(rule["error"] is not None for rule in listed) == 3
+    assert "Jörg" in json.dumps(listed, ensure_ascii=False)
+    done = live.run("policy", "list")
+    assert "\x1b" not in done.stdout + done.stderr and done.stderr.count("\n") == 3
+    live.run("status", code=1)

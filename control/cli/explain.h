@@ -1,0 +1,22 @@
+/*
+ * explain.h - which rule of an image holds for a recipient's domain, for a server's address, or for both.
+ *
+ * Enters: an image, a domain, an address. Leaves: every rule that could hold, the winner first, and for each
+ * why it stands where it stands. The answers are those of dataplane/policy/, not of a second opinion.
+ */
+#ifndef WAXSEAL_EXPLAIN_H
+#define WAXSEAL_EXPLAIN_H
+
+#include <jansson.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "../../dataplane/policy/policy.h"
+
+/* [{rule, level, mode, attributes, why, wins}, ...]: `domain` in any spelling and may be NULL; `addr` as
+ * policy_destination_of() has it and may be NULL. The caller owns it. */
+json_t *explain_rules(const struct policy_image *image, const char *domain, const uint8_t *addr);
+/* The same as a table. */
+void explain_print(const json_t *rules, FILE *out);
+
+#endif
