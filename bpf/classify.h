@@ -28,7 +28,7 @@ enum {
 	TYPE_IPV4 = 0x0800, TYPE_IPV6 = 0x86dd, TYPE_VLAN = 0x8100, TYPE_QINQ = 0x88a8,
 	PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_ROUTING = 43, PROTO_FRAGMENT = 44, PROTO_AUTHENTICATION = 51,
 	PROTO_ICMPV6 = 58, PROTO_OPTIONS = 60, PROTO_MOBILITY = 135, PROTO_HIP = 139, PROTO_SHIM6 = 140,
-	IPV4_MORE = 0x2000, IPV4_OFFSET = 0x1fff, IPV6_MORE = 0x0001, IPV6_OFFSET = 0xfff8,
+	IPV4_MORE = 0x2000, IPV4_OFFSET = 0x1fff, IPV6_OFFSET = 0xfff8,
 };
 
 struct frame {
@@ -71,22 +71,38 @@ INLINE __u8 *at(const struct frame *frame, __u64 off)
 			goto otherwise;                                         \
 	} while (0)
 
-INLINE __u64 is_tag(__u64 type) { return type == TYPE_VLAN || type == TYPE_QINQ; }
-
-INLINE __u64 is_extension(__u64 number)
+/* librte_bpf's verifier walks every path to its end, so each branch whose arms meet again doubles its work: with
+ * ifs alone, loading took minutes. What follows is arithmetic on 0 and 1, in assembly where the compiler would
+ * make a branch of it again. */
+INLINE __u64 is_zero(__u64 x) /* of x < 2^63 */
 {
-	if (number < 64)
-		return (1ull << 0 | 1ull << PROTO_ROUTING | 1ull << PROTO_FRAGMENT | 1ull << PROTO_AUTHENTICATION |
-		        1ull << PROTO_OPTIONS) >> number & 1;
-	return number == PROTO_MOBILITY || number == PROTO_HIP || number == PROTO_SHIM6;
+	asm volatile("%0 += -1\n\t%0 >>= 63" : "+r"(x));
+	return x;
 }
 
-/* ICMP errors, RFC 792 and RFC 4443: unreachable, too big, (quench,) time exceeded, parameter problem. */
-INLINE __u64 is_icmp_error(__u64 ipv6, __u64 type)
+INLINE __u64 choose(__u64 one, __u64 a, __u64 b) { return b ^ ((a ^ b) & (0 - one)); }
+
+INLINE __u64 is_tag(__u64 type) { return is_zero((type ^ TYPE_VLAN) * (type ^ TYPE_QINQ)); }
+
+/* Bit n & 63 of the word for that n, of two words of 64 numbers each. */
+INLINE __u64 is_extension(__u64 number)
 {
-	if (ipv6)
-		return type >= 1 && type <= 4;
-	return type == 3 || type == 4 || type == 11 || type == 12;
+	const __u64 low = 1ull << 0 | 1ull << PROTO_ROUTING | 1ull << PROTO_FRAGMENT | 1ull << PROTO_AUTHENTICATION | 1ull << PROTO_OPTIONS;
+	const __u64 high = 1ull << (PROTO_MOBILITY - 128) | 1ull << (PROTO_HIP - 128) | 1ull << (PROTO_SHIM6 - 128);
+	__u64 word = low & (0 - is_zero(number >> 6));
+	word |= high & (0 - is_zero(number >> 6 ^ 2));
+	return word >> (number & 63) & 1;
+}
+
+/* ICMP errors, RFC 792 and RFC 4443: unreachable, too big or quench, time exceeded, parameter problem. */
+INLINE __u64 is_icmp_error(__u64 type)
+{
+	return (1ull << 3 | 1ull << 4 | 1ull << 11 | 1ull << 12) >> (type & 63) & is_zero(type >> 6);
+}
+
+INLINE __u64 is_icmpv6_error(__u64 type)
+{
+	return (1ull << 1 | 1ull << 2 | 1ull << 3 | 1ull << 4) >> (type & 63) & is_zero(type >> 6);
 }
 
 INLINE __u64 mix(__u64 x)
@@ -103,27 +119,24 @@ INLINE __u64 mix(__u64 x)
 #define ENDPOINT6(seed, high, low, port) mix(mix((seed) ^ (high)) ^ mix((low) + (port)))
 #define HASH6(seed, ah, al, port_a, bh, bl, port_b) (mix(ENDPOINT6(seed, ah, al, port_a) + ENDPOINT6(seed, bh, bl, port_b)) >> 32)
 
-/* One extension header (RFC 8200). Behind the last step that finds one more, the chain is too long. */
-#define EXTENSION_STEP                                                                                    \
-	if (!is_extension(walk.protocol))                                                                 \
-		goto transport;                                                                           \
-	NEED(p, frame, walk.l4, EXTENSION_BYTES, truncated);                                              \
-	bytes = ((__u64)p[1] + 1) * 8;                                                                    \
-	if (walk.protocol == PROTO_FRAGMENT) {                                                            \
-		bytes = EXTENSION_BYTES;                                                                  \
-		if (LOAD16(p, 2) & IPV6_OFFSET)                                                           \
-			goto forward; /* useless without its first fragment */                            \
-		walk.first_fragment |= LOAD16(p, 2) & IPV6_MORE; /* else atomic, RFC 6946: whole */       \
-	} else if (walk.protocol == PROTO_AUTHENTICATION) {                                               \
-		bytes = ((__u64)p[1] + 2) * 4; /* RFC 4302, section 2.2 */                                \
-	}                                                                                                 \
-	walk.protocol = p[0];                                                                             \
-	walk.l4 += bytes;
+/* One extension header (RFC 8200). Behind the last step that finds one more, the chain is too long. The length
+ * is in units of 8 octets less the first; AH's in 4 less two (RFC 4302, section 2.2); a fragment header has none. */
+#define EXTENSION_STEP                                                                                             \
+	if (!is_extension(walk.protocol))                                                                          \
+		goto transport;                                                                                    \
+	NEED(p, frame, walk.l4, EXTENSION_BYTES, truncated);                                                       \
+	fragment = is_zero(walk.protocol ^ PROTO_FRAGMENT);                                                        \
+	if (LOAD16(p, 2) & IPV6_OFFSET & (0 - fragment))                                                           \
+		goto forward; /* useless without its first fragment */                                             \
+	walk.first_fragment |= LOAD16(p, 2) & fragment; /* M; without it an atomic one, RFC 6946: whole */          \
+	walk.l4 += EXTENSION_BYTES + p[1] * (8 - 8 * fragment - 4 * is_zero(walk.protocol ^ PROTO_AUTHENTICATION)); \
+	walk.protocol = p[0];
 
 INLINE void classify(struct frame *frame, struct verdict *out)
 {
 	struct walk walk = {.l3 = ETHERNET_BYTES};
-	__u64 type, bytes, ports, source, destination, about, hash, steered, action = VERDICT_SMTP, server_is_source;
+	__u64 type, bytes, fragment, ports, source, destination, from_25, to_25, server_is_source, hash, steered;
+	__u64 action = VERDICT_SMTP, is_icmp = 0;
 	__u8 *p;
 
 	NEED(p, frame, 0, ETHERNET_BYTES, forward);
@@ -183,13 +196,13 @@ transport:
 	ports = walk.l4;
 	if (LIKELY(walk.protocol == PROTO_TCP))
 		goto tcp;
-	if (walk.protocol != (walk.ipv6 ? PROTO_ICMPV6 : PROTO_ICMP) || walk.first_fragment)
+	if (walk.protocol != choose(walk.ipv6, PROTO_ICMPV6, PROTO_ICMP) || walk.first_fragment)
 		goto forward;
 
 	/* An ICMP error: its quote is of a packet that went the other way. The quote of a packet with IPv6
 	 * extension headers is not followed: no TCP sends them but at its user's wish. */
 	NEED(p, frame, walk.l4, ICMP_BYTES, forward);
-	if (!is_icmp_error(walk.ipv6, p[0]))
+	if (!choose(walk.ipv6, is_icmpv6_error(p[0]), is_icmp_error(p[0])))
 		goto forward;
 	walk.l4 += ICMP_BYTES;
 	if (walk.ipv6) {
@@ -207,12 +220,15 @@ transport:
 		ports = walk.l4 + bytes;
 	}
 	action = VERDICT_ICMP;
+	is_icmp = 1;
 
 tcp:
 	NEED(p, frame, ports, PORTS_BYTES, truncated);
 	source = LOAD16(p, 0);
 	destination = LOAD16(p, 2);
-	if (source != WAXSEAL_SMTP_PORT && destination != WAXSEAL_SMTP_PORT)
+	from_25 = is_zero(source ^ WAXSEAL_SMTP_PORT);
+	to_25 = is_zero(destination ^ WAXSEAL_SMTP_PORT);
+	if (!(from_25 | to_25))
 		goto forward;
 	if (walk.first_fragment) {
 		action = VERDICT_FRAGMENT;
@@ -221,29 +237,26 @@ tcp:
 
 	/* Both ports are 25: the outside endpoint is the server. It sent what comes from outside, and what an
 	 * ICMP error from inside quotes. */
-	server_is_source = source == WAXSEAL_SMTP_PORT;
-	if (destination == WAXSEAL_SMTP_PORT && server_is_source)
-		server_is_source = frame->from_outside ^ (action == VERDICT_ICMP);
+	server_is_source = from_25 & ((to_25 ^ 1) | (frame->from_outside ^ is_icmp));
 	if (walk.ipv6) {
 		__u64 source_high, source_low, high, low;
 		NEED(p, frame, walk.addresses, 32, forward);
 		source_high = LOAD64(p, 0), source_low = LOAD64(p, 8);
 		high = LOAD64(p, 16), low = LOAD64(p, 24);
 		hash = HASH6(frame->hash_seed, source_high, source_low, source, high, low, destination);
-		steered = steer6(server_is_source ? source_high : high, server_is_source ? source_low : low, hash);
+		steered = steer6(choose(server_is_source, source_high, high), choose(server_is_source, source_low, low), hash);
 	} else {
 		__u64 from, to;
 		NEED(p, frame, walk.addresses, 8, forward);
 		from = LOAD32(p, 0), to = LOAD32(p, 4);
 		hash = HASH4(frame->hash_seed, from, source, to, destination);
-		steered = steer4(server_is_source ? from : to, hash);
+		steered = steer4(choose(server_is_source, from, to), hash);
 	}
-	about = (source == WAXSEAL_SMTP_PORT ? VERDICT_FROM_PORT_25 : 0) | (destination == WAXSEAL_SMTP_PORT ? VERDICT_TO_PORT_25 : 0);
 	out->destination = (__u32)steered;
 	out->flow_hash = (__u32)hash;
 	out->worker = (__u8)(steered >> 32);
-	out->flags = (__u8)(about | (walk.ipv6 ? VERDICT_IPV6 : 0));
-	out->l4_off = action == VERDICT_SMTP ? (__u16)walk.l4 : 0;
+	out->flags = (__u8)(walk.ipv6 * VERDICT_IPV6 | to_25 * VERDICT_TO_PORT_25 | from_25 * VERDICT_FROM_PORT_25);
+	out->l4_off = (__u16)(walk.l4 * (1 - is_icmp));
 	goto write;
 
 truncated: /* RFC 7112: a first fragment that ends before the ports must not hide them */
@@ -257,7 +270,7 @@ unsteered:
 	out->destination = WAXSEAL_DESTINATION_NONE;
 	out->flow_hash = 0;
 	out->worker = 0;
-	out->flags = walk.ipv6 ? VERDICT_IPV6 : 0;
+	out->flags = (__u8)(walk.ipv6 * VERDICT_IPV6);
 	out->l4_off = 0;
 write:
 	out->vlan_tags = (__u8)walk.tags;
