@@ -15,6 +15,9 @@ from lab.lab import VDEV, XDP, Lab  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "sanitize: also run against the build with sanitizers")
+    # Python 3.11 cannot always parse a source while other threads run, which pytest's own style does at each failure.
+    if config.option.tbstyle == "auto":
+        config.option.tbstyle = "native"
 
 
 @pytest.fixture(scope="session")

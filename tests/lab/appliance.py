@@ -137,8 +137,14 @@ class Appliance:
     def stop(self, number=signal.SIGTERM):
         """Ends waxseald; its classifier stays on the ports (its fail mode holds) until detach()."""
         if self.waxseald and self.waxseald.poll() is None:
-            self.waxseald.send_signal(number)
-            code = self.waxseald.wait(30)
+            process, self.waxseald = self.waxseald, None
+            process.send_signal(number)
+            try:
+                code = process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise AssertionError(f"waxseald did not end on signal {number}: {self.log_text()[-4000:]}") from None
             if number == signal.SIGTERM:
                 assert code == 0, f"waxseald ended with {code}: {self.log_text()[-4000:]}"
         self.waxseald = None
@@ -206,7 +212,7 @@ class Appliance:
         now = self.sessions()
         grown = {end: now.get(end, 0) - before.get(end, 0) for end in now}
         for end, n in more.items():
-            assert grown[end] == n, f"{end}: {n} expected, {grown}"
+            assert grown.get(end, 0) == n, f"{end}: {n} expected, {grown}"
         return grown
 
     def counter(self, name):
