@@ -57,7 +57,7 @@ void worker_reset_both(struct worker *worker, const struct flow *flow, struct pa
 	}
 }
 
-static bool templates(const struct flow *flow, struct packet_template out[SIDES])
+bool worker_templates(const struct flow *flow, struct packet_template out[SIDES])
 {
 	for (int s = 0; s < SIDES; s++) {
 		const struct packet_template *own = flow_template(flow, s), *other = flow_template(flow, side_other(s));
@@ -81,7 +81,7 @@ void session_cut(struct worker *worker, struct session *session, enum policy_rea
 	if (detail != session->detail)
 		strlcpy(session->detail, detail, sizeof(session->detail));
 	flow->destination->reasons[reason]++;
-	if (templates(flow, template))
+	if (worker_templates(flow, template))
 		worker_reset_both(worker, flow, template);
 	flow_enter_state(worker->flows, flow, FLOW_CUT, worker->now_us); /* frees the session */
 }

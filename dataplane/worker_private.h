@@ -85,6 +85,8 @@ void session_act(struct worker *worker, struct session *session);
 void session_stalled(struct worker *worker, struct session *session);
 void session_let_go(struct worker *worker, struct session *session);
 void session_cut(struct worker *worker, struct session *session, enum policy_reason reason, const char *detail);
+/* The headers of both sides; false before any packet was seen. */
+bool worker_templates(const struct flow *flow, struct packet_template out[SIDES]);
 void worker_reset_both(struct worker *worker, const struct flow *flow, struct packet_template template[SIDES]);
 
 /* worker_takeover.c */

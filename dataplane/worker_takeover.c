@@ -38,21 +38,6 @@ static struct tcp_adoption adoption(const struct flow *flow, enum side peer)
 	return out;
 }
 
-static bool build_templates(struct session *session)
-{
-	for (int s = 0; s < SIDES; s++) {
-		const struct packet_template *own = flow_template(session->flow, s);
-		const struct packet_template *other = flow_template(session->flow, side_other(s));
-		if (own)
-			session->template[s] = *own;
-		else if (other)
-			packet_template_reverse(&session->template[s], other);
-		else
-			return false;
-	}
-	return true;
-}
-
 /* No room, or no way: the rule's `overload`. */
 static void not_adopted(struct worker *worker, struct session *session, enum stats_counter why)
 {
@@ -87,7 +72,7 @@ void session_adopt(struct worker *worker, struct session *session, enum takeover
 	strlcpy(params.client_name, smtp->client_name, sizeof(params.client_name));
 	strlcpy(params.server_name, smtp->server_name, sizeof(params.server_name));
 
-	if (flow->no_adopt || flow->side[CLIENT].fin_sent || flow->side[SERVER].fin_sent || !build_templates(session)) {
+	if (flow->no_adopt || flow->side[CLIENT].fin_sent || flow->side[SERVER].fin_sent || !worker_templates(flow, session->template)) {
 		not_adopted(worker, session, STAT_takeover_impossible);
 		return;
 	}
