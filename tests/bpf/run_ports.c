@@ -1,0 +1,103 @@
+/*
+ * run_ports.c - two real ports, opened by port/ and joined: what main.c and fastpath.c do, without workers.
+ *
+ *   run_ports INSIDE OUTSIDE BPF_DIR [--fail open|closed] [--end keep|take] [--prefix ...] [--pool ...]
+ *   run_ports --detach INSIDE OUTSIDE BPF_DIR
+ *
+ * Leaves: "ready", then one line for each frame that came in: the side, and its verdict as runner.h has it.
+ * Fragments and what cannot be parsed are dropped, the rest is sent by the other port. SIGTERM ends it:
+ * `keep` leaves the XDP program attached. With an error: one line on standard error, exit 1.
+ */
+#include <signal.h>
+#include <unistd.h>
+
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_mbuf.h>
+
+#include "runner.h"
+
+static volatile sig_atomic_t ended;
+
+static void on_signal(int number)
+{
+	(void)number;
+	ended = 1;
+}
+
+static unsigned join(struct ports *ports, enum port_side side)
+{
+	struct rte_mbuf *mbufs[PORT_BURST_MAX];
+	unsigned count = port_receive(ports, side, mbufs, PORT_BURST_MAX), passing = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct verdict *verdict = port_verdict(rte_pktmbuf_mtod(mbufs[i], uint8_t *));
+		printf("%d ", (int)side);
+		runner_print(verdict);
+		if (verdict->magic != WAXSEAL_VERDICT_MAGIC || verdict->action == VERDICT_FRAGMENT || verdict->action == VERDICT_UNPARSED)
+			rte_pktmbuf_free(mbufs[i]);
+		else
+			mbufs[passing++] = mbufs[i];
+	}
+	if (passing && port_send(ports, port_other(side), mbufs, passing) != passing)
+		fprintf(stderr, "not all were sent\n");
+	if (count)
+		fflush(stdout);
+	return count;
+}
+
+static int fail(const char *error)
+{
+	fprintf(stderr, "%s\n", error);
+	return 1;
+}
+
+int main(int argc, char **argv)
+{
+	static char prefix[32], *eal[32] = {"run_ports", "-m", "384", "--log-level=*:warning", "--lcores=0@0", "--no-telemetry", "--huge-unlink",
+	                                    "--file-prefix", prefix};
+	static struct runner runner;
+	struct port_config config = {.fail_open = true, .mbufs = 8192};
+	char error[PORT_ERROR_MAX] = "";
+	bool detach = argc == 5 && !strcmp(argv[1], "--detach"), keep = false;
+
+	if (argc < 4)
+		return fail("run_ports INSIDE OUTSIDE BPF_DIR");
+	config.name[INSIDE] = argv[1 + detach];
+	config.name[OUTSIDE] = argv[2 + detach];
+	config.bpf_dir = argv[3 + detach];
+	if (detach)
+		return port_detach(&config, error, sizeof(error)) ? fail(error) : 0;
+	runner_options(&runner, argc, argv);
+	config.workers = runner.workers;
+	for (int i = 4; i + 1 < argc; i++) {
+		if (!strcmp(argv[i], "--fail"))
+			config.fail_open = !strcmp(argv[i + 1], "open");
+		if (!strcmp(argv[i], "--end"))
+			keep = !strcmp(argv[i + 1], "keep");
+	}
+	snprintf(prefix, sizeof(prefix), "run_ports_%d", (int)getpid());
+	int eal_argc = port_eal_args(&config, eal, 9, 32, error, sizeof(error));
+	if (eal_argc < 0)
+		return fail(error);
+	if (rte_eal_init(eal_argc, eal) < 0)
+		return fail(rte_strerror(rte_errno));
+	struct ports *ports = port_open(&config, error, sizeof(error));
+	if (!ports)
+		return fail(error);
+	if (port_steer(ports, runner.prefixes, runner.prefix_count, runner.pools, runner.pool_count, error, sizeof(error)))
+		return fail(error);
+	signal(SIGTERM, on_signal);
+	for (int p = 0; p < PORTS; p++) {
+		struct port_info info;
+		port_info(ports, p, &info);
+		printf("%s %s %s %s\n", info.name, info.driver, info.xdp ? "xdp" : "owned", info.link_up ? "up" : "down");
+	}
+	printf("ready\n");
+	fflush(stdout);
+	while (!ended)
+		if (join(ports, INSIDE) + join(ports, OUTSIDE) == 0)
+			usleep(50);
+	port_close(ports, keep);
+	return 0;
+}
