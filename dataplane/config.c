@@ -1,8 +1,9 @@
 /*
  * config.c - waxseald's options, in one table {section, name, type, limits, default}.
  *
- * The file is read by inih; the table says what is legal. The first thing wrong ends the reading with
- * one line that names file and line, and what would be right.
+ * The file is parsed by inih; the table says what is legal. The first thing wrong ends the reading with
+ * one line that names file and line, and what would be right. Lines are cut here: inih alone would take an
+ * indented option for more of the one before it, and break a long line in two.
  */
 #include "config.h"
 
@@ -45,8 +46,12 @@ static const struct option options[] = {
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 
+#define LINE_LENGTH_MAX 198 /* inih's own limit, less the end of the line */
+
 struct reading {
 	struct config *config;
+	FILE *file;
+	unsigned line;
 	char text[512];
 	bool failed;
 };
@@ -100,13 +105,31 @@ static const char *set(struct config *config, const struct option *option, const
 	return NULL;
 }
 
-/* inih tells the line of the first failure when it returns. */
 static int fail(struct reading *reading, const char *text)
 {
 	if (!reading->failed)
 		snprintf(reading->text, sizeof(reading->text), "%s", text);
 	reading->failed = true;
 	return 0;
+}
+
+/* inih's fgets: one line a call without its indentation, NULL at the end or after an error. */
+static char *next_line(char *out, int size, void *stream)
+{
+	struct reading *reading = stream;
+	char line[LINE_LENGTH_MAX + 2];
+
+	if (reading->failed || !fgets(line, sizeof(line), reading->file))
+		return NULL;
+	reading->line++;
+	size_t len = strcspn(line, "\r\n");
+	if (len == sizeof(line) - 1 && !feof(reading->file)) {
+		fail(reading, "line is longer than 198 characters");
+		return NULL;
+	}
+	line[len] = '\0';
+	snprintf(out, (size_t)size, "%s\n", line + strspn(line, " \t"));
+	return out;
 }
 
 static int one(void *context, const char *section, const char *name, const char *value)
@@ -136,28 +159,9 @@ static int one(void *context, const char *section, const char *name, const char 
 	return fail(reading, text);
 }
 
-int config_read(struct config *config, const char *path, char *error, size_t error_len)
+/* What no single line shows. */
+static int check_whole(const struct config *config, const char *path, char *error, size_t error_len)
 {
-	struct reading reading = {.config = config};
-	char right[128];
-
-	memset(config, 0, sizeof(*config));
-	for (size_t i = 0; i < OPTIONS; i++)
-		if (*options[i].initial)
-			set(config, &options[i], options[i].initial, right);
-	int line = ini_parse(path, one, &reading);
-	if (reading.failed) {
-		snprintf(error, error_len, "%s:%d: %s", path, line, reading.text);
-		return -1;
-	}
-	if (line < 0) {
-		snprintf(error, error_len, "%s: %s", path, strerror(errno));
-		return -1;
-	}
-	if (line > 0) {
-		snprintf(error, error_len, "%s:%d: not an option: write name = value below a [section]", path, line);
-		return -1;
-	}
 	for (int p = 0; p < PORTS; p++) {
 		if (!config->port[p][0]) {
 			snprintf(error, error_len, "%s: [ports] %s: is missing; a netdev such as eth1, or a PCI address", path,
@@ -171,4 +175,36 @@ int config_read(struct config *config, const char *path, char *error, size_t err
 		return -1;
 	}
 	return 0;
+}
+
+int config_read(struct config *config, const char *path, char *error, size_t error_len)
+{
+	struct reading reading = {.config = config};
+	char right[128];
+
+	memset(config, 0, sizeof(*config));
+	for (size_t i = 0; i < OPTIONS; i++)
+		if (*options[i].initial)
+			set(config, &options[i], options[i].initial, right);
+	reading.file = fopen(path, "re");
+	if (!reading.file) {
+		snprintf(error, error_len, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	int line = ini_parse_stream(next_line, &reading, one, &reading);
+	bool unreadable = ferror(reading.file);
+	fclose(reading.file);
+	if (reading.failed) {
+		snprintf(error, error_len, "%s:%u: %s", path, reading.line, reading.text);
+		return -1;
+	}
+	if (unreadable) {
+		snprintf(error, error_len, "%s: cannot be read; a regular file is wanted", path);
+		return -1;
+	}
+	if (line != 0) {
+		snprintf(error, error_len, "%s:%d: not an option: write name = value below a [section]", path, line);
+		return -1;
+	}
+	return check_whole(config, path, error, error_len);
 }
