@@ -14,8 +14,12 @@ static void measure(struct tcp_endpoint *ep, const struct tcp_segment *segment, 
 		tcp_rtt_sample(ep, now_us - ep->timed_us);
 		return;
 	}
-	/* Karn: after a retransmission only the echoed timestamp tells which copy was acknowledged. */
-	if (!ep->timing && ep->ts_ok && segment->tsecr) {
+	/*
+	 * Karn: after a retransmission only the echoed timestamp tells which copy was acknowledged. One from before
+	 * the timeout says that an ACK was lost, and would make each RTO the next one's round trip.
+	 */
+	bool stale = ep->recovery == TCP_LOSS && seq_before(segment->tsecr, ep->loss_ts);
+	if (!ep->timing && ep->ts_ok && segment->tsecr && !stale) {
 		uint32_t age_ms = tcp_ts_now(ep, now_us) - segment->tsecr;
 		if ((int32_t)age_ms >= 0 && age_ms < TCP_RTO_MAX_US / MILLISECONDS)
 			tcp_rtt_sample(ep, age_ms * MILLISECONDS);

@@ -144,6 +144,7 @@ struct tcp_endpoint {
 
 	/* timestamps */
 	uint32_t tsval, ts_recent, last_ack_sent;
+	uint32_t loss_ts; /* our clock at the last retransmission timeout */
 	uint64_t tsval_at_us, ts_recent_at_us;
 
 	/* receiving */

@@ -82,6 +82,7 @@ static unsigned rtx_expired(struct tcp_endpoint *ep, uint64_t now_us)
 		if (ep->tries == TCP_BLACKHOLE_TRIES && ep->mss > TCP_MSS_DEFAULT)
 			ep->mss = TCP_MSS_DEFAULT;
 		tcp_recovery_timeout(ep);
+		ep->loss_ts = tcp_ts_now(ep, now_us);
 	}
 	if (ep->rto_us << ep->backoff < TCP_RTO_MAX_US)
 		ep->backoff++;

@@ -38,7 +38,7 @@ static struct h {
 	uint32_t peer_seq, tsval;
 } h;
 
-static uint8_t h_bytes[300000];
+static uint8_t h_bytes[3000000];
 
 static inline bool h_emit(void *context, struct tcp_endpoint *ep, const struct tcp_segment *segment)
 {
@@ -99,7 +99,7 @@ static inline unsigned h_input(struct seg s)
 		.tsval = s.tsval ? s.tsval : h.tsval,
 		.tsecr = s.tsecr,
 		.sack_count = s.sack_count,
-		.payload = h_bytes + s.seq,
+		.payload = s.len ? h_bytes + s.seq : NULL,
 		.payload_len = (uint16_t)s.len,
 	};
 	for (int i = 0; i < s.sack_count; i++)
