@@ -53,7 +53,7 @@ bool netdev_running(const char *name);
 
 /* ---- steer.c ---- */
 
-/* Sorts by family, address (host bits cleared), length, and drops doubles (the later one wins). Returns the new count. */
+/* Sorts by family, address (host bits cleared), length, and drops doubles (the higher destination stays). Returns the new count. */
 size_t steer_normalise(struct port_prefix *prefixes, size_t count);
 struct steer_sink {
 	int (*add)(void *context, const struct port_prefix *prefix); /* or change */

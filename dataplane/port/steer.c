@@ -30,9 +30,16 @@ static void clear_host_bits(struct port_prefix *prefix)
 	}
 }
 
-static int compare(const void *a, const void *b)
+/* Which of two doubles stays must not hang on qsort's whims, or an unchanged image would seem changed. */
+static int compare(const void *left, const void *right)
 {
-	return compare_keys(a, b);
+	const struct port_prefix *a = left, *b = right;
+	int order = compare_keys(a, b);
+	if (order)
+		return order;
+	if (a->destination != b->destination)
+		return a->destination < b->destination ? -1 : 1;
+	return a->pool < b->pool ? -1 : a->pool > b->pool;
 }
 
 size_t steer_normalise(struct port_prefix *prefixes, size_t count)
@@ -40,7 +47,7 @@ size_t steer_normalise(struct port_prefix *prefixes, size_t count)
 	size_t kept = 0;
 	for (size_t i = 0; i < count; i++)
 		clear_host_bits(&prefixes[i]);
-	qsort(prefixes, count, sizeof(*prefixes), compare); /* glibc's is a stable merge sort unless memory is short */
+	qsort(prefixes, count, sizeof(*prefixes), compare);
 	for (size_t i = 0; i < count; i++) {
 		if (kept && !compare_keys(&prefixes[kept - 1], &prefixes[i]))
 			kept--;
