@@ -68,8 +68,9 @@ static void progress(struct tcp_endpoint *ep, const struct tcp_segment *segment,
 	/* Acknowledged up to the start of a SACKed range: the peer has thrown that away (RFC 2018, 8). */
 	if (ep->sacked.count && ep->sacked.at[0].start == ack)
 		tcp_ranges_clear(&ep->sacked);
+	bool recovering = ep->recovery == TCP_RECOVERY;
 	tcp_recovery_acked(ep, acked);
-	if (ep->recovery != TCP_RECOVERY)
+	if (!recovering)
 		tcp_congestion_acked(ep, acked, flight, now_us);
 	tcp_rtx_restart(ep, now_us);
 	if (ep->fin_sent && !ep->fin_acked && ack == ep->snd_nxt && ack == ep->snd_end + 1)

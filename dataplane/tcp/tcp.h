@@ -79,7 +79,7 @@ enum tcp_event { /* a bit set */
 
 struct tcp_endpoint;
 
-/* NULL without memory for the unacknowledged bytes. `name` for traces ("client", "server"). */
+/* NULL without memory for the unacknowledged bytes. The limits are copied. */
 struct tcp_endpoint *tcp_adopt(struct tcp_pool *pool, const struct tcp_adoption *adoption, const struct tcp_limits *limits, uint64_t now_us);
 void tcp_free(struct tcp_endpoint *endpoint);
 

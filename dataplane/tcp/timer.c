@@ -60,9 +60,10 @@ void tcp_rtx_restart(struct tcp_endpoint *ep, uint64_t now_us)
 
 void tcp_keepalive_restart(struct tcp_endpoint *ep, uint64_t now_us)
 {
+	bool wanted = ep->limits.idle_timeout_us && !tcp_over(ep) && ep->state != TCP_TIME_WAIT;
 	ep->keepalive_probes = 0;
 	ep->keepalive_due = false;
-	ep->keepalive_at_us = ep->limits.idle_timeout_us ? now_us + ep->limits.idle_timeout_us : TCP_NEVER;
+	ep->keepalive_at_us = wanted ? now_us + ep->limits.idle_timeout_us : TCP_NEVER;
 }
 
 static unsigned give_up(struct tcp_endpoint *ep)

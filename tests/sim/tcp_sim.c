@@ -297,7 +297,7 @@ static void application(int who)
 
 /* ---- a run ---- */
 
-static void adopt(int who, uint32_t unacked, uint32_t received_by_other, uint32_t acked_to_us)
+static void adopt(int who, uint32_t unacked)
 {
 	static const char *const names[] = {"cubic", "newreno", "unknown"};
 	struct node *node = &sim.node[who], *other = &sim.node[!who];
@@ -309,13 +309,13 @@ static void adopt(int who, uint32_t unacked, uint32_t received_by_other, uint32_
 		.congestion = names[below(3)],
 	};
 	for (uint32_t i = 0; i < unacked; i++)
-		bytes[i] = stream_byte(who, acked_to_us + i);
+		bytes[i] = stream_byte(who, i);
 	struct tcp_adoption adoption = {
-		.snd_una = node->iss + acked_to_us,
-		.snd_nxt = node->iss + acked_to_us + unacked,
+		.snd_una = node->iss,
+		.snd_nxt = node->iss + unacked,
 		.rcv_nxt = node->irs,
 		.rcv_edge = node->irs + node->edge,
-		.snd_wnd = (uint32_t)(node->allowed - acked_to_us),
+		.snd_wnd = (uint32_t)node->allowed,
 		.snd_wscale = node->in_scale,
 		.rcv_wscale = node->out_scale,
 		.mss = node->mss,
@@ -327,10 +327,9 @@ static void adopt(int who, uint32_t unacked, uint32_t received_by_other, uint32_
 		.rtt_us = chance(500) ? 0 : 2 * sim.delay_us,
 		.unacked = bytes,
 	};
-	(void)received_by_other;
 	node->ep = tcp_adopt(sim.pool, &adoption, &limits, sim.now_us);
 	require(node->ep != NULL, "adoption", who);
-	node->written = acked_to_us + unacked;
+	node->written = unacked;
 	node->tsval_seen = node->ts_ok;
 }
 
@@ -395,7 +394,7 @@ static void set_up(uint64_t seed, const char *program, bool verbose)
 			most = (uint32_t)node->allowed;
 		uint32_t unacked = below(2) ? 0 : below(most + 1);
 		if (i == 0 || chance(500)) {
-			adopt(i, unacked, 0, 0);
+			adopt(i, unacked);
 			continue;
 		}
 		sim.reference = (struct reference){
