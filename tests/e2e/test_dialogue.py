@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from lab.dialogue import Dialogue, client_context
-from lab.lab import REFUSES_TLS, SINKS
+from lab.lab import REFUSES_TLS, SINKS, TLS
 from lab.mta import Message
 from lab.namespaces import ipv4, ipv6
 
@@ -147,18 +147,19 @@ def test_a_long_banner_and_many_extensions(lab, both, sink):
 
 
 def test_a_client_that_closes_its_half_is_answered(lab, both, sink):
+    """To a real server, whose TLS has two halves too."""
     both.rules(default=ENCRYPT)
-    server, message = sink(SINKS), Message()
-    with Dialogue(lab.client, ipv4("server", SINKS)) as client:
+    server, message = lab.postfix, Message()
+    with Dialogue(lab.client, ipv4("server", TLS)) as client:
         client.ehlo()
-        for command in ("MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>", "DATA"):
+        for command in ("MAIL FROM:<a@b.example>", f"RCPT TO:<{message.name}@d.example>", "DATA"):
             client.command(command)
         client.write(message.wire("c@d.example") + b"QUIT\r\n")
         client.socket.shutdown(socket.SHUT_WR)
         assert client.reply().code == 250
         assert client.reply().code == 221
         assert client.ended() == "eof"
-    assert len(server.mails()) == 1
+    assert message.arrived_whole(server.mail.wait(message))
 
 
 def test_a_client_that_vanishes_before_mail(lab, both, sink):

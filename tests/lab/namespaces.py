@@ -81,8 +81,8 @@ class Namespace:
         self.run("sh", "-c", "nft delete table inet loss 2>/dev/null || true")
         if percent:
             self.run("nft", "-f", "-", input=(
-                "table inet loss { chain input { type filter hook input priority -300; policy accept; "
-                f"tcp dport 1-65535 numgen random mod 100 < {percent} drop; }} }}"))
+                "table inet loss {\n chain input {\n  type filter hook input priority -300; policy accept;\n"
+                f"  tcp dport 1-65535 numgen random mod 100 < {percent} drop\n }}\n}}\n"))
 
 
 class Namespaces:

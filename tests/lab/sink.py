@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 
-LINE_MAX = 64 * 1024
+LINE_MAX = 1 << 20
 
 
 @dataclasses.dataclass
@@ -105,7 +105,7 @@ class Sink:
         talk = Talk(s, session, self.behaviour)
         try:
             await talk.run()
-        except (OSError, EOFError, ssl.SSLError, asyncio.IncompleteReadError) as error:
+        except (OSError, EOFError, ssl.SSLError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             session.ended = "eof" if isinstance(error, (EOFError, asyncio.IncompleteReadError)) else f"error: {error}"
         finally:
             talk.close()
