@@ -40,10 +40,11 @@ struct frame {
 
 /* Where the walk has come to. 64 bits each: 32-bit arithmetic costs extra instructions before cpu v3. */
 struct walk {
-	__u64 l3, l4;          /* offsets */
+	__u64 type, tags;
+	__u64 l3, l4, ports;   /* offsets */
 	__u64 addresses;       /* offset of the source address; the destination's follows */
 	__u64 protocol;
-	__u64 ipv6, tags;
+	__u64 ipv6, is_icmp;
 	__u64 first_fragment;  /* more of this datagram follows */
 };
 
@@ -59,16 +60,30 @@ INLINE __u8 *at(const struct frame *frame, __u64 off)
 #define LOAD32(p, n) (*(const __u32 *)((p) + (n)))
 #define LOAD64(p, n) (*(const __u64 *)((p) + (n)))
 
-/* p points to n bytes at `off`, or control goes to `otherwise`; to too_far where headers must not reach. */
+/* How a part of the walk ends. Each part is inlined, so that these are jumps and not values. */
+enum outcome {
+	WALK_ON,
+	WALK_FORWARD, /* not port 25, or nothing that a receiver would take for it */
+	WALK_CUT,     /* the packet ends before its ports */
+	WALK_LIMIT,   /* past what is walked */
+};
+
+/* p points to n bytes at `off`, or the function returns `otherwise`. */
 #define NEED(p, frame, off, n, otherwise)                                       \
 	do {                                                                    \
 		if ((off) + (n) > (frame)->end)                                 \
-			goto otherwise;                                         \
+			return (otherwise);                                     \
 		if ((off) > OFFSET_MAX)                                         \
-			goto too_far;                                           \
+			return WALK_LIMIT;                                      \
 		(p) = at((frame), (off));                                       \
 		if (CLASSIFY_BEYOND((frame), (p), (n)))                         \
-			goto otherwise;                                         \
+			return (otherwise);                                     \
+	} while (0)
+#define ON(part)                                                                \
+	do {                                                                    \
+		enum outcome ended = (part);                                    \
+		if (ended != WALK_ON)                                           \
+			return ended;                                           \
 	} while (0)
 
 /* librte_bpf's verifier walks every path to its end, so each branch whose arms meet again doubles its work: with
@@ -119,55 +134,77 @@ INLINE __u64 mix(__u64 x)
 #define ENDPOINT6(seed, high, low, port) mix(mix((seed) ^ (high)) ^ mix((low) + (port)))
 #define HASH6(seed, ah, al, port_a, bh, bl, port_b) (mix(ENDPOINT6(seed, ah, al, port_a) + ENDPOINT6(seed, bh, bl, port_b)) >> 32)
 
-/* One extension header (RFC 8200). Behind the last step that finds one more, the chain is too long. The length
- * is in units of 8 octets less the first; AH's in 4 less two (RFC 4302, section 2.2); a fragment header has none. */
-#define EXTENSION_STEP                                                                                             \
-	if (!is_extension(walk.protocol))                                                                          \
-		goto transport;                                                                                    \
-	NEED(p, frame, walk.l4, EXTENSION_BYTES, truncated);                                                       \
-	fragment = is_zero(walk.protocol ^ PROTO_FRAGMENT);                                                        \
-	if (LOAD16(p, 2) & IPV6_OFFSET & (0 - fragment))                                                           \
-		goto forward; /* useless without its first fragment */                                             \
-	walk.first_fragment |= LOAD16(p, 2) & fragment; /* M; without it an atomic one, RFC 6946: whole */          \
-	walk.l4 += EXTENSION_BYTES + p[1] * (8 - 8 * fragment - 4 * is_zero(walk.protocol ^ PROTO_AUTHENTICATION)); \
-	walk.protocol = p[0];
-
-INLINE void classify(struct frame *frame, struct verdict *out)
+INLINE void ends_at(struct frame *frame, __u64 off)
 {
-	struct walk walk = {.l3 = ETHERNET_BYTES};
-	__u64 type, bytes, fragment, ports, source, destination, from_25, to_25, server_is_source, hash, steered;
-	__u64 action = VERDICT_SMTP, is_icmp = 0;
+	if (off < frame->end)
+		frame->end = off;
+}
+
+INLINE enum outcome walk_tags(const struct frame *frame, struct walk *walk)
+{
 	__u8 *p;
 
-	NEED(p, frame, 0, ETHERNET_BYTES, forward);
-	type = LOAD16(p, 12);
-	if (is_tag(type)) {
-		NEED(p, frame, ETHERNET_BYTES, VLAN_BYTES, forward);
-		type = LOAD16(p, 2);
-		walk.l3 = ETHERNET_BYTES + VLAN_BYTES;
-		walk.tags = 1;
-		if (is_tag(type)) {
-			NEED(p, frame, ETHERNET_BYTES + VLAN_BYTES, VLAN_BYTES, forward);
-			type = LOAD16(p, 2);
-			walk.l3 = ETHERNET_BYTES + 2 * VLAN_BYTES;
-			walk.tags = 2;
-		}
-	}
-	if (type == TYPE_IPV4)
-		goto ipv4;
-	if (type != TYPE_IPV6)
-		goto forward;
+	NEED(p, frame, (__u64)0, ETHERNET_BYTES, WALK_FORWARD);
+	walk->type = LOAD16(p, 12);
+	walk->l3 = ETHERNET_BYTES;
+	if (!is_tag(walk->type))
+		return WALK_ON;
+	NEED(p, frame, (__u64)ETHERNET_BYTES, VLAN_BYTES, WALK_FORWARD);
+	walk->type = LOAD16(p, 2);
+	walk->l3 = ETHERNET_BYTES + VLAN_BYTES;
+	walk->tags = 1;
+	if (!is_tag(walk->type))
+		return WALK_ON;
+	NEED(p, frame, (__u64)ETHERNET_BYTES + VLAN_BYTES, VLAN_BYTES, WALK_FORWARD);
+	walk->type = LOAD16(p, 2);
+	walk->l3 = ETHERNET_BYTES + 2 * VLAN_BYTES;
+	walk->tags = 2;
+	return WALK_ON;
+}
 
-	NEED(p, frame, walk.l3, IPV6_BYTES, forward);
+INLINE enum outcome walk_ipv4(struct frame *frame, struct walk *walk)
+{
+	__u64 header;
+	__u8 *p;
+
+	NEED(p, frame, walk->l3, IPV4_BYTES, WALK_FORWARD);
+	header = (__u64)(p[0] & 15) * 4;
+	if (p[0] >> 4 != 4 || header < IPV4_BYTES || LOAD16(p, 6) & IPV4_OFFSET)
+		return WALK_FORWARD; /* a later fragment is useless without the first */
+	walk->protocol = p[9];
+	walk->first_fragment = LOAD16(p, 6) & IPV4_MORE;
+	walk->l4 = walk->l3 + header;
+	walk->addresses = walk->l3 + 12;
+	ends_at(frame, walk->l3 + LOAD16(p, 2));
+	return WALK_ON;
+}
+
+/* One extension header (RFC 8200). The length is in units of 8 octets less the first; AH's in 4 less two (RFC
+ * 4302, section 2.2); a fragment header has none. */
+#define EXTENSION_STEP                                                                                               \
+	if (!is_extension(walk->protocol))                                                                           \
+		return WALK_ON;                                                                                      \
+	NEED(p, frame, walk->l4, EXTENSION_BYTES, WALK_CUT);                                                         \
+	fragment = is_zero(walk->protocol ^ PROTO_FRAGMENT);                                                         \
+	if (LOAD16(p, 2) & IPV6_OFFSET & (0 - fragment))                                                             \
+		return WALK_FORWARD;                                                                                 \
+	walk->first_fragment |= LOAD16(p, 2) & fragment; /* M; without it an atomic one, RFC 6946: whole */           \
+	walk->l4 += EXTENSION_BYTES + p[1] * (8 - 8 * fragment - 4 * is_zero(walk->protocol ^ PROTO_AUTHENTICATION)); \
+	walk->protocol = p[0];
+
+INLINE enum outcome walk_ipv6(struct frame *frame, struct walk *walk)
+{
+	__u64 fragment;
+	__u8 *p;
+
+	NEED(p, frame, walk->l3, IPV6_BYTES, WALK_FORWARD);
 	if (p[0] >> 4 != 6)
-		goto forward;
-	bytes = walk.l3 + IPV6_BYTES + LOAD16(p, 4);
-	if (bytes < frame->end)
-		frame->end = bytes;
-	walk.ipv6 = 1;
-	walk.protocol = p[6];
-	walk.l4 = walk.l3 + IPV6_BYTES;
-	walk.addresses = walk.l3 + 8;
+		return WALK_FORWARD;
+	ends_at(frame, walk->l3 + IPV6_BYTES + LOAD16(p, 4));
+	walk->ipv6 = 1;
+	walk->protocol = p[6];
+	walk->l4 = walk->l3 + IPV6_BYTES;
+	walk->addresses = walk->l3 + 8;
 	EXTENSION_STEP
 	EXTENSION_STEP
 	EXTENSION_STEP
@@ -175,79 +212,68 @@ INLINE void classify(struct frame *frame, struct verdict *out)
 	EXTENSION_STEP
 	EXTENSION_STEP
 	_Static_assert(WAXSEAL_IPV6_EXTENSIONS_MAX == 6, "one step each");
-	if (is_extension(walk.protocol))
-		goto too_far;
-	goto transport;
+	return is_extension(walk->protocol) ? WALK_LIMIT : WALK_ON;
+}
 
-ipv4:
-	NEED(p, frame, walk.l3, IPV4_BYTES, forward);
-	bytes = (__u64)(p[0] & 15) * 4;
-	if (p[0] >> 4 != 4 || bytes < IPV4_BYTES || LOAD16(p, 6) & IPV4_OFFSET)
-		goto forward;
-	walk.protocol = p[9];
-	walk.first_fragment = LOAD16(p, 6) & IPV4_MORE;
-	walk.l4 = walk.l3 + bytes;
-	walk.addresses = walk.l3 + 12;
-	bytes = walk.l3 + LOAD16(p, 2);
-	if (bytes < frame->end)
-		frame->end = bytes;
+/* An ICMP error: its quote is of a packet that went the other way. The quote of a packet with IPv6 extension
+ * headers is not followed: no TCP sends them but at its user's wish. */
+INLINE enum outcome walk_icmp(const struct frame *frame, struct walk *walk)
+{
+	__u64 header;
+	__u8 *p;
 
-transport:
-	ports = walk.l4;
-	if (LIKELY(walk.protocol == PROTO_TCP))
-		goto tcp;
-	if (walk.protocol != choose(walk.ipv6, PROTO_ICMPV6, PROTO_ICMP) || walk.first_fragment)
-		goto forward;
-
-	/* An ICMP error: its quote is of a packet that went the other way. The quote of a packet with IPv6
-	 * extension headers is not followed: no TCP sends them but at its user's wish. */
-	NEED(p, frame, walk.l4, ICMP_BYTES, forward);
-	if (!choose(walk.ipv6, is_icmpv6_error(p[0]), is_icmp_error(p[0])))
-		goto forward;
-	walk.l4 += ICMP_BYTES;
-	if (walk.ipv6) {
-		NEED(p, frame, walk.l4, IPV6_BYTES, forward);
+	if (walk->protocol != choose(walk->ipv6, PROTO_ICMPV6, PROTO_ICMP) || walk->first_fragment)
+		return WALK_FORWARD;
+	NEED(p, frame, walk->l4, ICMP_BYTES, WALK_FORWARD);
+	if (!choose(walk->ipv6, is_icmpv6_error(p[0]), is_icmp_error(p[0])))
+		return WALK_FORWARD;
+	walk->is_icmp = 1;
+	walk->l4 += ICMP_BYTES;
+	if (walk->ipv6) {
+		NEED(p, frame, walk->l4, IPV6_BYTES, WALK_FORWARD);
 		if (p[0] >> 4 != 6 || p[6] != PROTO_TCP)
-			goto forward;
-		walk.addresses = walk.l4 + 8;
-		ports = walk.l4 + IPV6_BYTES;
-	} else {
-		NEED(p, frame, walk.l4, IPV4_BYTES, forward);
-		bytes = (__u64)(p[0] & 15) * 4;
-		if (p[0] >> 4 != 4 || bytes < IPV4_BYTES || p[9] != PROTO_TCP || LOAD16(p, 6) & IPV4_OFFSET)
-			goto forward;
-		walk.addresses = walk.l4 + 12;
-		ports = walk.l4 + bytes;
+			return WALK_FORWARD;
+		walk->addresses = walk->l4 + 8;
+		walk->ports = walk->l4 + IPV6_BYTES;
+		return WALK_ON;
 	}
-	action = VERDICT_ICMP;
-	is_icmp = 1;
+	NEED(p, frame, walk->l4, IPV4_BYTES, WALK_FORWARD);
+	header = (__u64)(p[0] & 15) * 4;
+	if (p[0] >> 4 != 4 || header < IPV4_BYTES || p[9] != PROTO_TCP || LOAD16(p, 6) & IPV4_OFFSET)
+		return WALK_FORWARD;
+	walk->addresses = walk->l4 + 12;
+	walk->ports = walk->l4 + header;
+	return WALK_ON;
+}
 
-tcp:
-	NEED(p, frame, ports, PORTS_BYTES, truncated);
+/* Is it port 25, and if so whose? */
+INLINE enum outcome walk_ports(const struct frame *frame, struct walk *walk, struct verdict *out)
+{
+	__u64 source, destination, from_25, to_25, server_is_source, hash, steered;
+	__u8 *p;
+
+	NEED(p, frame, walk->ports, PORTS_BYTES, WALK_CUT);
 	source = LOAD16(p, 0);
 	destination = LOAD16(p, 2);
 	from_25 = is_zero(source ^ WAXSEAL_SMTP_PORT);
 	to_25 = is_zero(destination ^ WAXSEAL_SMTP_PORT);
 	if (!(from_25 | to_25))
-		goto forward;
-	if (walk.first_fragment) {
-		action = VERDICT_FRAGMENT;
-		goto unsteered;
-	}
-
+		return WALK_FORWARD;
+	if (walk->first_fragment)
+		return WALK_CUT;
 	/* Both ports are 25: the outside endpoint is the server. It sent what comes from outside, and what an
 	 * ICMP error from inside quotes. */
-	server_is_source = from_25 & ((to_25 ^ 1) | (frame->from_outside ^ is_icmp));
-	if (walk.ipv6) {
+	server_is_source = from_25 & ((to_25 ^ 1) | (frame->from_outside ^ walk->is_icmp));
+	if (walk->ipv6) {
 		__u64 source_high, source_low, high, low;
-		NEED(p, frame, walk.addresses, 32, forward);
+		NEED(p, frame, walk->addresses, 32, WALK_FORWARD);
 		source_high = LOAD64(p, 0), source_low = LOAD64(p, 8);
 		high = LOAD64(p, 16), low = LOAD64(p, 24);
 		hash = HASH6(frame->hash_seed, source_high, source_low, source, high, low, destination);
 		steered = steer6(choose(server_is_source, source_high, high), choose(server_is_source, source_low, low), hash);
 	} else {
 		__u64 from, to;
-		NEED(p, frame, walk.addresses, 8, forward);
+		NEED(p, frame, walk->addresses, 8, WALK_FORWARD);
 		from = LOAD32(p, 0), to = LOAD32(p, 4);
 		hash = HASH4(frame->hash_seed, from, source, to, destination);
 		steered = steer4(choose(server_is_source, from, to), hash);
@@ -255,37 +281,48 @@ tcp:
 	out->destination = (__u32)steered;
 	out->flow_hash = (__u32)hash;
 	out->worker = (__u8)(steered >> 32);
-	out->flags = (__u8)(walk.ipv6 * VERDICT_IPV6 | to_25 * VERDICT_TO_PORT_25 | from_25 * VERDICT_FROM_PORT_25);
-	out->l4_off = (__u16)(walk.l4 * (1 - is_icmp));
-	goto write;
+	out->flags = (__u8)(to_25 * VERDICT_TO_PORT_25 | from_25 * VERDICT_FROM_PORT_25);
+	out->l4_off = (__u16)(walk->l4 * (1 - walk->is_icmp));
+	out->action = (__u8)choose(walk->is_icmp, VERDICT_ICMP, VERDICT_SMTP);
+	return WALK_ON;
+}
 
-truncated: /* RFC 7112: a first fragment that ends before the ports must not hide them */
-	if (!walk.first_fragment)
-		goto forward;
-	action = VERDICT_FRAGMENT;
-	goto unsteered;
-too_far:
-	action = VERDICT_UNPARSED;
-unsteered:
-	out->destination = WAXSEAL_DESTINATION_NONE;
-	out->flow_hash = 0;
-	out->worker = 0;
-	out->flags = (__u8)(walk.ipv6 * VERDICT_IPV6);
-	out->l4_off = 0;
-write:
+INLINE enum outcome walk_frame(struct frame *frame, struct walk *walk, struct verdict *out)
+{
+	ON(walk_tags(frame, walk));
+	if (walk->type == TYPE_IPV4)
+		ON(walk_ipv4(frame, walk));
+	else if (walk->type == TYPE_IPV6)
+		ON(walk_ipv6(frame, walk));
+	else
+		return WALK_FORWARD;
+	walk->ports = walk->l4;
+	if (!LIKELY(walk->protocol == PROTO_TCP))
+		ON(walk_icmp(frame, walk));
+	return walk_ports(frame, walk, out);
+}
+
+INLINE void classify(struct frame *frame, struct verdict *out)
+{
+	struct walk walk = {0};
+	enum outcome ended = walk_frame(frame, &walk, out);
+
+	if (ended != WALK_ON) {
+		out->destination = WAXSEAL_DESTINATION_NONE;
+		out->flow_hash = 0;
+		out->worker = out->flags = 0;
+		out->l4_off = 0;
+		/* RFC 7112: a first fragment that ends before the ports must not hide them. */
+		out->action = ended == WALK_CUT ? VERDICT_FRAGMENT : VERDICT_UNPARSED;
+		if (ended == WALK_FORWARD || (ended == WALK_CUT && !walk.first_fragment)) {
+			out->action = VERDICT_FORWARD;
+			walk.ipv6 = walk.tags = walk.l3 = 0;
+		}
+	}
+	out->magic = WAXSEAL_VERDICT_MAGIC;
+	out->flags |= (__u8)(walk.ipv6 * VERDICT_IPV6);
 	out->vlan_tags = (__u8)walk.tags;
 	out->l3_off = (__u16)walk.l3;
-	out->action = (__u8)action;
-	out->magic = WAXSEAL_VERDICT_MAGIC;
-	out->reserved[0] = out->reserved[1] = out->reserved[2] = 0;
-	return;
-forward:
-	out->magic = WAXSEAL_VERDICT_MAGIC;
-	out->destination = 0;
-	out->flow_hash = 0;
-	out->action = VERDICT_FORWARD;
-	out->worker = out->flags = out->vlan_tags = 0;
-	out->l3_off = out->l4_off = 0;
 	out->reserved[0] = out->reserved[1] = out->reserved[2] = 0;
 }
 

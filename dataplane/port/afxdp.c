@@ -42,6 +42,7 @@ static struct {
 	int map[MAPS];
 	int claim[PORTS];
 	unsigned queues[PORTS];
+	bool restart; /* an earlier run's program is forwarding */
 } self = {.map = {-1, -1, -1, -1}, .claim = {-1, -1}};
 
 static int log_warnings(enum libbpf_print_level level, const char *format, va_list args)
@@ -142,7 +143,7 @@ static int write_config(const struct port_config *config, char *error, size_t er
 			.hash_seed = seed,
 			.changed = changed_before(self.map[MAP_CONFIG], p, config->name[p]),
 		};
-		int failed = netdev_prepare(config->name[p], &entry[p].changed, error, error_len);
+		int failed = netdev_prepare(config->name[p], true, &entry[p].changed, error, error_len);
 		/* Written even if the second port fails: what was changed is to be found by --detach. */
 		if (bpf_map_update_elem(self.map[MAP_CONFIG], &p, &entry[p], BPF_ANY))
 			return port_fail(errno, error, error_len, "map %s: %s", map_names[MAP_CONFIG], strerror(errno));
@@ -161,6 +162,7 @@ static int check(const struct port_config *config, unsigned queues[PORTS], char 
 		failed = netdev_check(config->name[p], true, &self.queues[p], error, error_len);
 	for (int p = 0; p < PORTS && !failed; p++) {
 		failed = attached(config->name[p], error, error_len);
+		self.restart = self.restart || failed == 1;
 		failed = failed < 0 ? failed : 0;
 	}
 	for (int p = 0; p < PORTS && !failed; p++) {
@@ -309,22 +311,6 @@ static int steer(struct ports *ports, const struct port_prefix *prefixes, size_t
 
 /* ---- life ---- */
 
-static int open_ports(struct ports *ports, const struct port_config *config, char *error, size_t error_len)
-{
-	int failed = read_tries(ports, error, error_len);
-	for (int p = 0; p < PORTS && !failed; p++) {
-		struct port *port = &ports->port[p];
-		port->queues = self.queues[p];
-		failed = make_pool(port, p, config->mbufs, error, error_len);
-		/* The driver does not replace a program, so the stale one goes now, as late as can be. */
-		if (!failed)
-			failed = detach(port->netdev, error, error_len);
-		if (!failed)
-			failed = port_start(port, error, error_len);
-	}
-	return failed;
-}
-
 static void unload(void)
 {
 	bpf_object__close(self.object);
@@ -347,20 +333,55 @@ static void remove_pins(void)
 
 static void close_ports(struct ports *ports, bool keep_attached)
 {
+	char unheard[PORT_ERROR_MAX];
+
 	for (int p = 0; p < PORTS; p++) {
 		struct port *port = &ports->port[p];
-		if (!port->started)
-			continue;
-		rte_eth_dev_stop(port->id);
+		if (port->started)
+			rte_eth_dev_stop(port->id);
 		/* Closing would take the program off. The sockets go with the process, and leave xsks_map then. */
 		if (keep_attached)
 			continue;
-		rte_eth_dev_close(port->id);
+		if (port->started)
+			rte_eth_dev_close(port->id);
+		detach(port->netdev, unheard, sizeof(unheard)); /* a start that failed half-way has left it */
 		netdev_restore(port->netdev, changed_before(self.map[MAP_CONFIG], p, port->netdev));
 	}
 	if (!keep_attached)
 		remove_pins();
 	unload();
+}
+
+static int open_port(struct port *port, enum port_side side, uint32_t mbufs, char *error, size_t error_len)
+{
+	port->queues = self.queues[side];
+	int failed = make_pool(port, side, mbufs, error, error_len);
+	/* The driver does not replace a program, so the stale one goes now, as late as can be. */
+	if (!failed)
+		failed = detach(port->netdev, error, error_len);
+	return failed ? failed : port_start(port, error, error_len);
+}
+
+/* A restart that fails leaves the network as the run before it did: what is not SMTP crosses. */
+static void attach_again(const struct port *port)
+{
+	char unheard[PORT_ERROR_MAX];
+	struct bpf_program *program = bpf_object__find_program_by_name(self.object, PROGRAM_NAME);
+	if (program && attached(port->netdev, unheard, sizeof(unheard)) == 0)
+		bpf_xdp_attach((int)if_nametoindex(port->netdev), bpf_program__fd(program), XDP_FLAGS_UPDATE_IF_NOEXIST, NULL);
+}
+
+static int open_ports(struct ports *ports, const struct port_config *config, char *error, size_t error_len)
+{
+	int failed = read_tries(ports, error, error_len);
+	for (int p = 0; p < PORTS && !failed; p++)
+		failed = open_port(&ports->port[p], p, config->mbufs, error, error_len);
+	if (!failed)
+		return 0;
+	for (int p = 0; p < PORTS && self.restart; p++)
+		attach_again(&ports->port[p]);
+	close_ports(ports, self.restart);
+	return failed;
 }
 
 int afxdp_detach(const struct port_config *config, char *error, size_t error_len)

@@ -56,7 +56,7 @@ static int check_name(const char *name, enum port_side side, char *error, size_t
 	case PORT_VDEV:
 		name += strlen(VDEV);
 		if (strncmp(name, "net_", 4) || strcspn(name, ",") >= PORT_DEVICE_MAX || strlen(name) >= ARGUMENT_MAX)
-			return port_fail(EINVAL, error, error_len, "%s = vdev:%.100s: the name of a virtual device of DPDK's begins with net_, such as vdev:net_tap0,iface=x",
+			return port_fail(EINVAL, error, error_len, "%s = vdev:%.100s: a virtual device of DPDK's is meant, such as vdev:net_tap0,iface=x",
 			                 sides[side], name);
 		return 0;
 	case PORT_NETDEV:

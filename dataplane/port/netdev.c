@@ -150,12 +150,12 @@ static void switch_feature(const char *name, const struct feature *feature, bool
 	ethtool(name, &command); /* whether it took is seen by reading it again */
 }
 
-int netdev_prepare(const char *name, uint32_t *changed, char *error, size_t error_len)
+int netdev_prepare(const char *name, bool xdp, uint32_t *changed, char *error, size_t error_len)
 {
 	struct ethtool_drvinfo driver = {.cmd = ETHTOOL_GDRVINFO};
-	/* A veth has neither hardware nor, under XDP, GRO in front of the program; its GRO flag keeps NAPI going,
-	 * without which frames redirected to it are lost. */
-	bool veth = ethtool(name, &driver) == 0 && !strcmp(driver.driver, "veth");
+	/* Under XDP a veth has no GRO in front of the program; the flag keeps NAPI going there, without which
+	 * frames redirected to it are lost. */
+	bool keep_gro = xdp && ethtool(name, &driver) == 0 && !strcmp(driver.driver, "veth");
 	struct ifreq ifr;
 	uint32_t value;
 
@@ -163,7 +163,7 @@ int netdev_prepare(const char *name, uint32_t *changed, char *error, size_t erro
 		*changed |= NETDEV_PROMISCUOUS; /* the driver switches it on */
 	for (size_t i = 0; i < FEATURES; i++) {
 		const struct feature *feature = &features[i];
-		if (!is_on(name, feature, &value) || (feature->change == NETDEV_GRO && veth))
+		if (!is_on(name, feature, &value) || (feature->change == NETDEV_GRO && keep_gro))
 			continue;
 		switch_feature(name, feature, false);
 		if (is_on(name, feature, &value))

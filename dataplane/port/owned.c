@@ -3,7 +3,8 @@
  *
  * Enters: names. Leaves: started ports whose frames program.c classifies in user space. Nothing is bridged
  * while waxseald is not running. Under a net_af_packet lies a netdev, which is treated as an AF_XDP one:
- * what would change frames is switched off, and put back at the end.
+ * what would change frames is switched off, and put back at the end. That driver has the kernel reassemble
+ * IPv4 fragments, whatever one asks for: it is for trying out, not for a network that carries any.
  */
 #include <errno.h>
 #include <string.h>
@@ -34,35 +35,10 @@ static int check(const struct port_config *config, unsigned queues[PORTS], char 
 		char device[PORT_DEVICE_MAX], netdev[IFNAMSIZ];
 		port_device(config->name[p], p, device, netdev);
 		if (netdev[0]) {
-			int failed = netdev_prepare(netdev, &changed[p], error, error_len);
+			int failed = netdev_prepare(netdev, false, &changed[p], error, error_len);
 			if (failed)
 				return failed;
 		}
-	}
-	return 0;
-}
-
-static int open_ports(struct ports *ports, const struct port_config *config, char *error, size_t error_len)
-{
-	uint32_t seed;
-
-	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-		return port_fail(errno, error, error_len, "getrandom: %s", strerror(errno));
-	ports->program = program_new(config->bpf_dir, config->workers, seed, error, error_len);
-	if (!ports->program)
-		return -EINVAL;
-	for (int p = 0; p < PORTS; p++) {
-		struct port *port = &ports->port[p];
-		port->queues = 1; /* one I/O lcore; without RSS all frames arrive there */
-		port->changed = changed[p];
-		port->pool = rte_pktmbuf_pool_create(p == INSIDE ? "frames0" : "frames1", config->mbufs, MBUF_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
-		                                     SOCKET_ID_ANY);
-		if (!port->pool)
-			return port_fail(ENOMEM, error, error_len, "%s: no memory for %u packet buffers: raise [dataplane] memory_mb", port->name,
-			                 config->mbufs);
-		int failed = port_start(port, error, error_len);
-		if (failed)
-			return failed;
 	}
 	return 0;
 }
@@ -80,6 +56,31 @@ static void close_ports(struct ports *ports, bool keep_attached)
 			netdev_restore(port->netdev, changed[p]);
 	}
 	program_free(ports->program);
+}
+
+static int open_port(struct port *port, enum port_side side, uint32_t mbufs, char *error, size_t error_len)
+{
+	port->queues = 1; /* one I/O lcore; without RSS all frames arrive there */
+	port->pool = rte_pktmbuf_pool_create(side == INSIDE ? "frames0" : "frames1", mbufs, MBUF_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	if (!port->pool)
+		return port_fail(ENOMEM, error, error_len, "%s: no memory for %u packet buffers: raise [dataplane] memory_mb", port->name, mbufs);
+	return port_start(port, error, error_len);
+}
+
+static int open_ports(struct ports *ports, const struct port_config *config, char *error, size_t error_len)
+{
+	uint32_t seed;
+	int failed = 0;
+
+	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+		failed = port_fail(errno, error, error_len, "getrandom: %s", strerror(errno));
+	else if (!(ports->program = program_new(config->bpf_dir, config->workers, seed, error, error_len)))
+		failed = -EINVAL;
+	for (int p = 0; p < PORTS && !failed; p++)
+		failed = open_port(&ports->port[p], p, config->mbufs, error, error_len);
+	if (failed)
+		close_ports(ports, false);
+	return failed;
 }
 
 static void classify(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count)

@@ -85,14 +85,14 @@ struct ports *port_open(const struct port_config *config, char *error, size_t er
 		return NULL;
 	}
 	ports->ops = ops_of(config);
-	ports->fail_open = config->fail_open;
 	for (int p = 0; p < PORTS; p++) {
 		snprintf(ports->port[p].name, sizeof(ports->port[p].name), "%s", config->name[p]);
 		port_device(config->name[p], p, ports->port[p].device, ports->port[p].netdev);
 	}
 	if (ports->ops->open(ports, config, error, error_len) == 0)
 		return ports;
-	port_close(ports, false);
+	free(ports->prefixes);
+	free(ports);
 	return NULL;
 }
 

@@ -47,7 +47,7 @@ int netdev_check(const char *name, bool xdp, unsigned *queues, char *error, size
 /* Takes the netdev for this process; -EBUSY if another waxseald in this network namespace has it. Ends with the process. */
 int netdev_claim(const char *name, char *error, size_t error_len);
 /* Switches off what would change frames; *changed gathers enum netdev_change. */
-int netdev_prepare(const char *name, uint32_t *changed, char *error, size_t error_len);
+int netdev_prepare(const char *name, bool xdp, uint32_t *changed, char *error, size_t error_len);
 void netdev_restore(const char *name, uint32_t changed);
 bool netdev_running(const char *name);
 
@@ -83,7 +83,6 @@ struct port {
 	uint16_t id; /* DPDK's */
 	unsigned queues, next_queue;
 	bool started;
-	uint32_t changed; /* enum netdev_change */
 	struct rte_mempool *pool;
 };
 
@@ -91,13 +90,13 @@ struct ports {
 	const struct port_ops *ops;
 	struct port port[PORTS];
 	struct program *program; /* owned.c */
-	bool fail_open;
 	struct port_prefix *prefixes; /* in force, normalised */
 	size_t prefix_count;
 };
 
 struct port_ops {
 	int (*check)(const struct port_config *config, unsigned queues[PORTS], char *error, size_t error_len);
+	/* On failure all is closed again. */
 	int (*open)(struct ports *ports, const struct port_config *config, char *error, size_t error_len);
 	void (*close)(struct ports *ports, bool keep_attached);
 	void (*classify)(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count); /* NULL: done already */

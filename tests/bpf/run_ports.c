@@ -1,7 +1,7 @@
 /*
  * run_ports.c - two real ports, opened by port/ and joined: what main.c and fastpath.c do, without workers.
  *
- *   run_ports INSIDE OUTSIDE BPF_DIR [--fail open|closed] [--end keep|take] [--prefix ...] [--pool ...]
+ *   run_ports INSIDE OUTSIDE BPF_DIR [--fail open|closed] [--end keep|take] [--print no] [--prefix ...] [--pool ...]
  *   run_ports --detach INSIDE OUTSIDE BPF_DIR
  *
  * Leaves: "ready", then one line for each frame that came in: the side, and its verdict as runner.h has it.
@@ -18,6 +18,7 @@
 #include "runner.h"
 
 static volatile sig_atomic_t ended;
+static bool printing = true; /* a pipe that nobody empties would stop it */
 
 static void on_signal(int number)
 {
@@ -32,8 +33,10 @@ static unsigned join(struct ports *ports, enum port_side side)
 
 	for (unsigned i = 0; i < count; i++) {
 		const struct verdict *verdict = port_verdict(rte_pktmbuf_mtod(mbufs[i], uint8_t *));
-		printf("%d ", (int)side);
-		runner_print(verdict);
+		if (printing) {
+			printf("%d ", (int)side);
+			runner_print(verdict);
+		}
 		if (verdict->magic != WAXSEAL_VERDICT_MAGIC || verdict->action == VERDICT_FRAGMENT || verdict->action == VERDICT_UNPARSED)
 			rte_pktmbuf_free(mbufs[i]);
 		else
@@ -73,6 +76,8 @@ int main(int argc, char **argv)
 	for (int i = 4; i + 1 < argc; i++) {
 		if (!strcmp(argv[i], "--fail"))
 			config.fail_open = !strcmp(argv[i + 1], "open");
+		if (!strcmp(argv[i], "--print"))
+			printing = strcmp(argv[i + 1], "no");
 		if (!strcmp(argv[i], "--end"))
 			keep = !strcmp(argv[i + 1], "keep");
 	}
