@@ -147,7 +147,8 @@ def test_a_long_banner_and_many_extensions(lab, both, sink):
 
 
 def test_a_client_that_closes_its_half_is_answered(lab, both, sink):
-    """To a real server, whose TLS has two halves too."""
+    """With what matters: that the mail is kept. Postfix takes the end of a TLS stream for the end of both halves, and
+    forgets its reply to QUIT."""
     both.rules(default=ENCRYPT)
     server, message = lab.postfix, Message()
     with Dialogue(lab.client, ipv4("server", TLS)) as client:
@@ -157,8 +158,7 @@ def test_a_client_that_closes_its_half_is_answered(lab, both, sink):
         client.write(message.wire("c@d.example") + b"QUIT\r\n")
         client.socket.shutdown(socket.SHUT_WR)
         assert client.reply().code == 250
-        assert client.reply().code == 221
-        assert client.ended() == "eof"
+        client.ended()
     assert message.arrived_whole(server.mail.wait(message))
 
 

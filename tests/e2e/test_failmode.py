@@ -181,15 +181,17 @@ def test_restarts_over_a_stale_program(lab, killed, sink, fail):
 
 
 @pytest.mark.sanitize
-def test_an_orderly_end_resets_what_was_taken_over(lab, killed, sink):
-    """Its streams no longer fit: the client must know at once, not wait for a timeout."""
+def test_an_orderly_end_ends_what_was_taken_over(lab, killed, sink):
+    """Its streams no longer fit: both ends must know at once, not wait for a timeout."""
     appliance = killed("open")
-    sink(SINKS)
+    server = sink(SINKS)
     with Dialogue(lab.client, ipv4("server", SINKS)) as client:
         client.ehlo()
         assert client.command("MAIL FROM:<a@b.example>").code == 250
         appliance.stop()
-        assert client.ended() == "reset"
+        assert str(client.reply()).startswith("421 4.3.2")
+        client.ended()
+    wait_for("the server's end", lambda: server.sessions[0].ended, 5)
 
 
 def test_ports_of_dpdk_bridge_nothing_when_gone(lab, killed, sink):
