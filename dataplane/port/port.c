@@ -193,7 +193,8 @@ int port_steer(struct ports *ports, const struct port_prefix *prefixes, size_t c
 	struct port_prefix *sorted = calloc(count + 1, sizeof(*sorted));
 	if (!sorted)
 		return port_fail(ENOMEM, error, error_len, "no memory for %zu prefixes", count);
-	memcpy(sorted, prefixes, count * sizeof(*sorted));
+	if (count)
+		memcpy(sorted, prefixes, count * sizeof(*sorted));
 	count = steer_normalise(sorted, count);
 	int failed = ports->ops->steer(ports, sorted, count, pools, pool_count, error, error_len);
 	if (failed) {

@@ -45,6 +45,8 @@ static int compare(const void *left, const void *right)
 size_t steer_normalise(struct port_prefix *prefixes, size_t count)
 {
 	size_t kept = 0;
+	if (!count)
+		return 0; /* NULL, then */
 	for (size_t i = 0; i < count; i++)
 		clear_host_bits(&prefixes[i]);
 	qsort(prefixes, count, sizeof(*prefixes), compare);

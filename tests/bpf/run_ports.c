@@ -1,7 +1,7 @@
 /*
  * run_ports.c - two real ports, opened by port/ and joined: what main.c and fastpath.c do, without workers.
  *
- *   run_ports INSIDE OUTSIDE BPF_DIR [--fail open|closed] [--end keep|take] [--print no] [--prefix ...] [--pool ...]
+ *   run_ports INSIDE OUTSIDE BPF_DIR [--fail open|closed] [--end keep|take] [--print no] [--mbufs N] [--prefix ...] [--pool ...]
  *   run_ports --detach INSIDE OUTSIDE BPF_DIR
  *
  * Leaves: "ready", then one line for each frame that came in: the side, and its verdict as runner.h has it.
@@ -76,6 +76,8 @@ int main(int argc, char **argv)
 	for (int i = 4; i + 1 < argc; i++) {
 		if (!strcmp(argv[i], "--fail"))
 			config.fail_open = !strcmp(argv[i + 1], "open");
+		if (!strcmp(argv[i], "--mbufs"))
+			config.mbufs = (uint32_t)atoi(argv[i + 1]);
 		if (!strcmp(argv[i], "--print"))
 			printing = strcmp(argv[i + 1], "no");
 		if (!strcmp(argv[i], "--end"))

@@ -46,5 +46,5 @@ def run(program, frames, *more):
     return lines
 
 
-def verdicts(program, frames):
-    return [Verdict(*map(int, line.split())) for line in run(program, frames)]
+def verdicts(program, frames, *more):
+    return [Verdict(*map(int, line.split())) for line in run(program, frames, *more)]

@@ -1,11 +1,12 @@
 """The same verdict at both attach points, and the one that is right; what happens without a socket."""
+import ipaddress
 import random
 
 import pytest
 
 import fixtures
 from fixtures import FIXTURES, ethernet, ip4, ip6, tcp
-from runners import (FORWARD, FRAGMENT, ICMP, INSIDE, OUTSIDE, SMTP, UNPARSED, WORKERS, XDP_DROP, XDP_REDIRECT, run, verdicts)
+from runners import (FORWARD, FRAGMENT, ICMP, INSIDE, OUTSIDE, PREFIXES, SMTP, UNPARSED, WORKERS, XDP_DROP, XDP_REDIRECT, run, verdicts)
 
 MUTATIONS = 4000
 
@@ -52,6 +53,26 @@ def test_both_directions_meet():
     assert [(v.hash, v.worker, v.destination) for v in one] == [(v.hash, v.worker, v.destination) for v in other]
     assert len({v.hash for v in one}) == len(one)
     assert one == verdicts("run_dpdk", there)
+
+
+def test_longest_prefix_against_a_plain_search():
+    rng, prefixes, frames, expected = random.Random(7), dict(PREFIXES), [], []
+    while len(prefixes) < 60:
+        base, lengths = rng.choice((("198.51.100.0", range(8, 33)), ("2001:db8:1::", range(20, 129)), ("0.0.0.0", [0]), ("::", [0, 1])))
+        length = rng.choice(lengths)
+        bits = int(ipaddress.ip_address(base)) ^ rng.getrandbits(32 if "." in base else 96) & rng.getrandbits(32 if "." in base else 96)
+        network = ipaddress.ip_network((type(ipaddress.ip_address(base))(bits), length), strict=False)
+        prefixes.setdefault(str(network), (100 + len(prefixes), rng.randrange(3)))
+    known = [(ipaddress.ip_network(prefix), destination) for prefix, (destination, _) in prefixes.items()]
+    for network, _ in known:
+        for _ in range(20):
+            host = network.network_address + (rng.getrandbits(network.max_prefixlen) & int(network.hostmask))
+            frames.append((ethernet(ip4(tcp(), dst=str(host)) if host.version == 4 else ip6(tcp(), dst=str(host))), INSIDE))
+            matching = [(n.prefixlen, d) for n, d in known if n.version == host.version and host in n]
+            expected.append(max(matching)[1])
+    more = [word for prefix, (d, pool) in prefixes.items() if prefix not in PREFIXES for word in ("--prefix", f"{prefix}={d}:{pool}")]
+    for program in ("run_xdp", "run_dpdk"):
+        assert [verdict.destination for verdict in verdicts(program, frames, *more)] == expected
 
 
 def test_flows_spread_over_workers():

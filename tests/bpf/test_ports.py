@@ -294,6 +294,16 @@ def test_what_is_wrong_is_said(box):
     assert "out0: is down: ip link set out0 up" in box.refused("in0", "out0", BPF)
 
 
+def test_a_start_that_fails_leaves_what_was(box):
+    too_many, passing = ("in0", "out0", BPF, "--mbufs", "1000000"), [frame(p) for p in PASSING]
+    assert "in0: no memory for 1000000 packet buffers" in box.refused(*too_many)
+    assert not box.program("in0") and not box.program("out0") and not box.pins()
+    box.end(box.start("--end", "keep"))
+    assert "no memory for" in box.refused(*too_many)
+    assert box.program("in0") and box.program("out0")
+    assert box.pass_on(passing) == passing
+
+
 def test_ports_of_a_running_one_are_refused(box):
     process = box.start()
     assert "in0: is taken by another waxseald" in box.refused("in0", "out0", BPF)
