@@ -36,9 +36,10 @@ struct ports;
 
 /* Adds the EAL arguments (--vdev, -a, --no-pci) that these ports need to argv; returns the new argc, or
  * -errno with `error` naming the port and what is wrong with it (does not exist, is down, is taken ...).
- * Called before rte_eal_init; detaches a stale program and writes the pinned maps of AF_XDP ports. */
+ * Called before rte_eal_init; changes nothing yet. */
 int port_eal_args(const struct port_config *config, char **argv, int argc, int argc_max, char *error, size_t error_len);
-/* After rte_eal_init: configures and starts both ports; promiscuous; checks that every mbuf lies inside the UMEM. */
+/* After rte_eal_init: writes the pinned maps and detaches a stale program, configures and starts both ports;
+ * promiscuous; checks that every mbuf lies inside the UMEM. */
 struct ports *port_open(const struct port_config *config, char *error, size_t error_len);
 /* Stops. `keep_attached`: the XDP program stays and goes on forwarding (the fail mode holds for port 25). */
 void port_close(struct ports *ports, bool keep_attached);
