@@ -60,7 +60,7 @@ help:
 	@echo 'make              build/waxseald, build/waxseal-agent, build/waxseal'
 	@echo 'make demo         the main job, visibly, in network namespaces      (root)'
 	@echo 'make test         everything that CI runs                           (root)'
-	@echo 'make unit|golden|sim|bpf-test|e2e|e2e-sanitize|lint|format|fuzz     parts of it'
+	@echo 'make unit|evasion|golden|sim|bpf-test|e2e|e2e-sanitize|lint|format|fuzz     parts of it'
 	@echo 'make lab          a standing lab to play in; make lab-down ends it  (root)'
 	@echo 'make install DESTDIR=...'
 
@@ -118,6 +118,16 @@ endef
 $(foreach u,$(UNITS),$(eval $(call unit_rule,$(u))))
 .PHONY: unit
 unit: $(patsubst %,$(B)/unit/%,$(UNITS))
+	@set -e; for t in $^; do echo "== $$t"; $$t; done
+
+# ---- evasions: tests/evasion/<theme>.c, a row of its README each, against the worker as it runs in waxseald ----
+EVASIONS  := $(patsubst tests/evasion/%.c,%,$(wildcard tests/evasion/*.c))
+$(B)/evasion/%: tests/evasion/%.c tests/evasion/scene.h $(call stage_lib,$(NEEDS_worker) control_policy)
+	@mkdir -p $(@D)
+	$(call say,TEST,evasion/$*)
+	$(Q)$(CC) $(CFLAGS) $(DPDK_CFLAGS) -Idataplane -I. $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lcmocka $(LIBS_worker)
+.PHONY: evasion
+evasion: $(patsubst %,$(B)/evasion/%,$(EVASIONS))
 	@set -e; for t in $^; do echo "== $$t"; $$t; done
 
 # ---- seeded simulation: tests/sim/<folder>_<what>.c, run with SEED=n N=n ----

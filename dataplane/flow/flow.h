@@ -65,13 +65,15 @@ struct flow_track {
 	uint32_t acked;       /* highest acknowledgment of its bytes by the other side */
 	uint32_t edge;        /* highest right edge it has advertised: what the other side may send */
 	uint32_t window;      /* last advertised window, in bytes, scaled */
-	uint32_t tsval;       /* last TSval relayed from it ... */
+	uint32_t tsval;       /* highest TSval relayed from it ... */
 	uint64_t tsval_at_us; /* ... and when */
+	uint32_t ts_recent;   /* what its receiver compares its TSvals with: RFC 7323, 4.3 */
 	uint32_t fin_seq;     /* sequence number of its FIN, valid with fin_sent */
 	uint16_t mss;
 	uint8_t wscale;       /* 0 unless both SYNs had the option */
 	bool wscale_ok; /* its SYN had the option */
 	bool syn_seen, fin_sent /* forwarded */, fin_acked;
+	bool heard; /* of a joined flow: it has said something */
 };
 
 struct flow_stream; /* held segments and kept bytes, while the flow is watched; stream.c */
@@ -94,6 +96,9 @@ struct flow {
 	bool used;
 	bool joined;              /* no SYN was seen */
 	bool taken;               /* has been TAKEN: no packet of an endpoint passes ever after */
+	bool released;            /* has been SEALED or CLEAR: its payload passes to the end */
+	bool reopening;           /* a SYN with reopen_isn came for the pair of ports in use */
+	uint32_t reopen_isn;
 	bool no_adopt;            /* MD5 or AO: its segments cannot be made by others */
 	bool sack_ok, ts_ok;      /* offered by both */
 	bool counted;             /* flow_ops.closed was called */

@@ -51,6 +51,16 @@ struct flow_stream {
 	struct flow_kept kept[SIDES];
 };
 
+/* Only forward, as the adopted endpoint's clock must: RFC 7323, section 5.4. */
+static inline void flow_note_timestamp(struct flow *flow, enum side side, const struct packet *packet)
+{
+	struct flow_track *track = &flow->side[side];
+	if (!(packet->options & PACKET_OPT_TS) || (track->tsval_at_us && !seq_after(packet->tsval, track->tsval)))
+		return;
+	track->tsval = packet->tsval;
+	track->tsval_at_us = flow->seen_us;
+}
+
 /* stream.c */
 struct flow_stream *flow_stream_new(const struct flow *flow);
 void flow_stream_free(struct flow_table *table, struct flow *flow);
@@ -62,6 +72,8 @@ void flow_stream_observe(struct flow_table *table, struct flow *flow, enum side 
 void flow_stream_advance(struct flow_table *table, struct flow *flow);
 /* Forwards everything held, in order, whatever its approval. */
 void flow_stream_release_all(struct flow_table *table, struct flow *flow);
+/* The headers of a side as it sends them. */
+void flow_stream_template(struct flow *flow, enum side side, const struct packet *packet);
 void flow_stream_acked(struct flow *flow, enum side side, uint32_t ack);
 
 /* table.c */

@@ -4,7 +4,8 @@
  * Enters: segments with payload or FIN of a watched flow. Leaves: the same segments, in order, cut at
  * the last approved byte. What waits for the bytes before it, or for approval, is held; what has been
  * forwarded and is not acknowledged is kept, so that a retransmission with other bytes is sent on as
- * its first copy (an endpoint could otherwise show waxseal one stream and its peer another).
+ * its first copy (an endpoint could otherwise show waxseal one stream and its peer another). A FIN ends
+ * its stream: what has been forwarded is neither contradicted nor followed by more.
  * Refuses, counted: segments past the limits, and beyond what the receiver has allowed.
  */
 #include "private.h"
@@ -56,6 +57,20 @@ bool flow_has_held(const struct flow *flow, enum side side)
 const struct packet_template *flow_template(const struct flow *flow, enum side side)
 {
 	return flow->stream && flow->stream->have_template[side] ? &flow->stream->template[side] : NULL;
+}
+
+/* The highest TTL of a side is its own: one that was made to die on the way must not mark waxseal's segments. */
+void flow_stream_template(struct flow *flow, enum side side, const struct packet *packet)
+{
+	struct flow_stream *stream = flow->stream;
+	struct packet_template *template = &stream->template[side];
+	unsigned ttl_at = packet->family == 4 ? 8 : 7;
+	if (!stream->have_template[side]) {
+		packet_template_from(template, packet);
+		stream->have_template[side] = true;
+	} else if (packet->frame[packet->l3_off + ttl_at] > template->headers[template->l3_off + ttl_at]) {
+		template->headers[template->l3_off + ttl_at] = packet->frame[packet->l3_off + ttl_at];
+	}
 }
 
 /* ---- kept bytes ---- */
@@ -113,10 +128,7 @@ static void forward(struct flow_table *table, struct flow *flow, enum side side,
 {
 	struct flow_track *track = &flow->side[side];
 	flow->bytes[side] += packet->payload_len;
-	if (packet->options & PACKET_OPT_TS) {
-		track->tsval = packet->tsval;
-		track->tsval_at_us = flow->seen_us;
-	}
+	flow_note_timestamp(flow, side, packet);
 	if (packet->flags & PACKET_FIN) {
 		track->fin_sent = true;
 		track->fin_seq = packet->seq + packet->payload_len;
@@ -145,11 +157,11 @@ static bool release_first(struct flow_table *table, struct flow *flow, enum side
 	struct flow_held *held = stream->held[side];
 	struct packet *packet = &held->packet;
 	struct flow_track *track = &flow->side[side];
-	uint32_t ready = upto - packet->seq;
+	uint32_t ready = seq_before(upto, packet->seq) ? 0 : upto - packet->seq;
 	bool whole = ready >= packet->payload_len;
 	uint16_t len = whole ? packet->payload_len : (uint16_t)ready;
 
-	if (packet->seq != track->next || (!len && !whole))
+	if (packet->seq != track->next || track->fin_sent || (!len && !whole))
 		return false;
 	if (!keep(&stream->kept[side], packet->frame + packet->payload_off, len))
 		return false; /* goes on when the other side acknowledges */
@@ -250,7 +262,10 @@ static bool hold(struct flow_table *table, struct flow *flow, enum side side, st
 {
 	struct flow_stream *stream = flow->stream;
 	struct flow_held **at = &stream->held[side];
-	if (stream->held_count >= table->limits.held_segments_max || table->held_total >= table->limits.held_segments_total_max) {
+	/* What is next in order passes through here too: half of the room is its own, whatever others leave out of order. */
+	bool in_order = packet->seq == flow->side[side].next;
+	uint32_t total_max = in_order ? table->limits.held_segments_total_max : table->limits.held_segments_total_max / 2;
+	if ((!in_order && stream->held_count >= table->limits.held_segments_max) || table->held_total >= total_max) {
 		stats_inc(table->stats, STAT_drop_held_limit);
 		return false;
 	}
@@ -283,12 +298,17 @@ static bool hold(struct flow_table *table, struct flow *flow, enum side side, st
 void flow_stream_segment(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
 {
 	struct flow_track *track = &flow->side[side];
-	uint32_t end = packet->seq + packet_seq_len(packet);
+	uint32_t data_end = packet->seq + packet->payload_len;
 
-	if (!flow->stream->have_template[side]) {
-		packet_template_from(&flow->stream->template[side], packet);
-		flow->stream->have_template[side] = true;
+	flow_stream_template(flow, side, packet);
+	if (track->fin_sent && seq_after(data_end, track->fin_seq)) {
+		stats_inc(table->stats, STAT_drop_state); /* behind the stream's end: its FIN may have died on the way */
+		rte_pktmbuf_free(mbuf);
+		return;
 	}
+	if (packet->flags & PACKET_FIN && !track->fin_sent && seq_before(data_end, track->next))
+		packet_keep_head(packet, packet->payload_len); /* an end before what has been forwarded */
+	uint32_t end = packet->seq + packet_seq_len(packet);
 	if (seq_before(packet->seq, track->next)) {
 		restore_first_copy(table, flow, side, packet);
 		if (!seq_after(end, track->next)) {

@@ -171,6 +171,7 @@ void flow_enter_state(struct flow_table *table, struct flow *flow, enum flow_sta
 		break;
 	case FLOW_SEALED:
 	case FLOW_CLEAR:
+		flow->released = true;
 		if (!flow->stream)
 			break;
 		flow_stream_release_all(table, flow);

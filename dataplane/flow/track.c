@@ -4,7 +4,8 @@
  * Enters: one parsed packet with port 25 at either end. Leaves: the packet, forwarded, held by
  * stream.c, handed to the takeover, or dropped and counted; and the numbers from which takeover/
  * adopts. A SYN opens a flow, and its sender is the client. RST and FIN change a flow only where the
- * receiver would accept them; an acknowledgment of bytes that were never forwarded is dropped.
+ * receiver would accept them; an acknowledgment of bytes that were never forwarded is dropped. What a receiver
+ * would not take (PAWS, RFC 5961) is dropped too: it must not become the first copy of anything.
  */
 #include "private.h"
 
@@ -19,10 +20,8 @@ static void drop(struct flow_table *table, struct rte_mbuf *mbuf, enum stats_cou
 
 static void send_as_is(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, const struct packet *packet)
 {
-	if (packet->options & PACKET_OPT_TS) {
-		flow->side[side].tsval = packet->tsval;
-		flow->side[side].tsval_at_us = flow->seen_us;
-	}
+	if (!(packet->flags & PACKET_SYN)) /* the time stamp of a connection's SYN is noted with its other options */
+		flow_note_timestamp(flow, side, packet);
 	mbuf->data_len = packet->frame_len; /* without Ethernet padding */
 	mbuf->pkt_len = packet->frame_len;
 	table->ops.send(table->ops.context, flow, side, mbuf);
@@ -39,7 +38,7 @@ static void syn_options(struct flow *flow, enum side side, const struct packet *
 	track->wscale = packet->options & PACKET_OPT_WSCALE ? (packet->wscale > 14 ? 14 : packet->wscale) : 0;
 	track->wscale_ok = packet->options & PACKET_OPT_WSCALE;
 	track->window = packet->window; /* a SYN's own window is never scaled */
-	track->tsval = packet->tsval;
+	track->tsval = track->ts_recent = packet->tsval;
 	track->tsval_at_us = now_us;
 	track->syn_seen = true;
 	if (packet->options & (PACKET_OPT_MD5 | PACKET_OPT_AO))
@@ -56,7 +55,6 @@ static void first_syn(struct flow_table *table, struct flow *flow, struct rte_mb
 	syn_options(flow, CLIENT, packet, flow->seen_us);
 	flow->sack_ok = packet->options & PACKET_OPT_SACK_OK;
 	flow->ts_ok = packet->options & PACKET_OPT_TS;
-	flow->opened_us = flow->seen_us;
 	send_as_is(table, flow, CLIENT, mbuf, packet);
 }
 
@@ -75,6 +73,33 @@ static void open_flow(struct flow_table *table, const struct flow_key *key, stru
 	first_syn(table, flow, mbuf, packet);
 }
 
+/* A SYN for a pair of ports that is in use. If its receiver still has the old connection it challenges (RFC 5961,
+ * section 4), and the sender's RST ends it; if not, it answers SYN-ACK. Then the flow is none any more: it goes, and
+ * the SYN, sent again, opens one that is watched from its beginning. */
+static void syn_while_open(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
+{
+	const struct flow_track *client = &flow->side[CLIENT], *server = &flow->side[SERVER];
+	bool ack = packet->flags & PACKET_ACK;
+
+	if (packet_clean_syn(packet))
+		stats_inc(table->stats, STAT_syn_cleaned);
+	if (side == CLIENT && !ack) {
+		flow->reopening = true;
+		flow->reopen_isn = packet->seq;
+		send_as_is(table, flow, side, mbuf, packet);
+		return;
+	}
+	bool answers = side == SERVER && ack && !flow->joined && packet->seq == server->isn && packet->ack == client->isn + 1;
+	if (answers) { /* its ACK was lost */
+		send_as_is(table, flow, side, mbuf, packet);
+		return;
+	}
+	bool reopens = side == SERVER && ack && flow->reopening && packet->ack == flow->reopen_isn + 1;
+	drop(table, mbuf, STAT_drop_state);
+	if (reopens || (flow->joined && side == SERVER && ack)) /* of a joined flow's next connection only this may be seen */
+		flow_remove(table, flow);
+}
+
 static void handshake(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
 {
 	struct flow_track *client = &flow->side[CLIENT], *server = &flow->side[SERVER];
@@ -91,25 +116,22 @@ static void handshake(struct flow_table *table, struct flow *flow, enum side sid
 		}
 		return;
 	}
-	if (side == CLIENT && syn && !ack) { /* again, or anew with another ISN before any answer */
-		if (packet->seq == client->isn && server->syn_seen) {
-			packet_clean_syn(packet);
-			send_as_is(table, flow, CLIENT, mbuf, packet);
-		} else {
+	if (side == CLIENT && syn && !ack) { /* again, or anew with another ISN */
+		if (server->syn_seen)
+			syn_while_open(table, flow, side, mbuf, packet);
+		else
 			first_syn(table, flow, mbuf, packet);
-		}
+		return;
+	}
+	if (side == SERVER && syn && ack && server->syn_seen) { /* again; or with another ISN, or for another SYN */
+		syn_while_open(table, flow, side, mbuf, packet);
 		return;
 	}
 	if (side == SERVER && syn && ack && packet->ack == client->isn + 1) {
-		if (server->syn_seen && packet->seq != server->isn) {
-			drop(table, mbuf, STAT_drop_state); /* a second answer with another ISN */
-			return;
-		}
 		bool scaling = client->wscale_ok && (packet->options & PACKET_OPT_WSCALE);
 		if (packet_clean_syn(packet))
 			stats_inc(table->stats, STAT_syn_cleaned);
-		if (!server->syn_seen)
-			flow->rtt_us[SERVER] = (uint32_t)(flow->seen_us - flow->opened_us);
+		flow->rtt_us[SERVER] = (uint32_t)(flow->seen_us - client->tsval_at_us);
 		syn_options(flow, SERVER, packet, flow->seen_us);
 		flow->sack_ok = flow->sack_ok && (packet->options & PACKET_OPT_SACK_OK);
 		flow->ts_ok = flow->ts_ok && (packet->options & PACKET_OPT_TS);
@@ -117,6 +139,10 @@ static void handshake(struct flow_table *table, struct flow *flow, enum side sid
 			client->wscale = server->wscale = 0;
 		server->edge = packet->ack + packet->window;
 		send_as_is(table, flow, SERVER, mbuf, packet);
+		return;
+	}
+	if (side == SERVER && !syn && server->syn_seen && packet->ack == client->isn + 1 && !packet_seq_len(packet)) {
+		send_as_is(table, flow, side, mbuf, packet); /* its challenge to a SYN that is not the connection's */
 		return;
 	}
 	drop(table, mbuf, STAT_drop_state); /* split handshake, simultaneous open, data before the SYN-ACK */
@@ -172,9 +198,38 @@ static void reset(struct flow_table *table, struct flow *flow, enum side side, s
 		flow_enter_state(table, flow, FLOW_CLOSED, flow->seen_us);
 }
 
+/* RFC 5961, section 5: an acknowledgment older than any window is a guess, and so is the segment. */
+static bool ack_too_old(const struct flow *flow, enum side side, const struct packet *packet)
+{
+	const struct flow_track *peer = &flow->side[side_other(side)];
+	uint32_t window_max = 65535u << flow->side[side].wscale;
+	return seq_before(packet->ack, peer->isn + 1) || seq_before(packet->ack, peer->acked - window_max);
+}
+
+/* RFC 7323, sections 4.3 and 5.3: what the receiver's TS.Recent is, and whether it would take the segment. */
+static bool timestamp_acceptable(struct flow *flow, enum side side, const struct packet *packet)
+{
+	struct flow_track *self = &flow->side[side];
+	if (!flow->ts_ok || !(packet->options & PACKET_OPT_TS))
+		return true;
+	if (seq_before(packet->tsval, self->ts_recent))
+		return false;
+	if (!seq_after(packet->seq, self->acked) && !seq_before(packet->seq + packet_seq_len(packet), self->acked))
+		self->ts_recent = packet->tsval;
+	return true;
+}
+
 static void watched(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
 {
 	const struct flow_track *peer = &flow->side[side_other(side)];
+	if (packet->flags & PACKET_ACK && ack_too_old(flow, side, packet)) {
+		drop(table, mbuf, STAT_drop_window);
+		return;
+	}
+	if (!timestamp_acceptable(flow, side, packet)) {
+		drop(table, mbuf, STAT_drop_timestamp);
+		return;
+	}
 	if (!take_ack(flow, side, packet)) {
 		drop(table, mbuf, STAT_drop_state);
 		return;
@@ -182,10 +237,7 @@ static void watched(struct flow_table *table, struct flow *flow, enum side side,
 	if (packet->flags & PACKET_URG)
 		packet_clear_urgent(packet);
 	if (packet_seq_len(packet) == 0) {
-		if (!flow->stream->have_template[side]) {
-			packet_template_from(&flow->stream->template[side], packet);
-			flow->stream->have_template[side] = true;
-		}
+		flow_stream_template(flow, side, packet);
 		send_as_is(table, flow, side, mbuf, packet);
 		flow_stream_advance(table, flow); /* room in the kept bytes, or a reply's end that was waited for */
 		return;
@@ -206,6 +258,7 @@ static void passing(struct flow_table *table, struct flow *flow, enum side side,
 	uint32_t end = packet->seq + packet_seq_len(packet);
 
 	take_ack(flow, side, packet);
+	self->heard = true;
 	if (packet->flags & PACKET_FIN && !self->fin_sent) {
 		self->fin_sent = true;
 		self->fin_seq = end - 1;
@@ -226,9 +279,7 @@ static void passing(struct flow_table *table, struct flow *flow, enum side side,
 static void established(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
 {
 	if (packet->flags & PACKET_SYN) {
-		/* The endpoint answers with a challenge ACK (RFC 5961, section 4); an old incarnation ends by its RST. */
-		packet_clean_syn(packet);
-		send_as_is(table, flow, side, mbuf, packet);
+		syn_while_open(table, flow, side, mbuf, packet);
 		return;
 	}
 	if (packet->flags & PACKET_RST) {
@@ -249,7 +300,8 @@ static bool completes_handshake(const struct flow *flow, enum side side, const s
 {
 	const struct flow_track *server = &flow->side[SERVER];
 	return side == CLIENT && server->syn_seen && !(packet->flags & (PACKET_SYN | PACKET_RST)) &&
-	       (packet->flags & PACKET_ACK) && packet->ack == server->isn + 1;
+	       (packet->flags & PACKET_ACK) && packet->ack == server->isn + 1 &&
+	       seq_between(packet->seq, flow->side[CLIENT].isn + 1, server->edge);
 }
 
 static void complete_handshake(struct flow_table *table, struct flow *flow)
@@ -259,6 +311,24 @@ static void complete_handshake(struct flow_table *table, struct flow *flow)
 	flow_enter_state(table, flow, flow->stream ? FLOW_DIALOGUE : FLOW_CUT, flow->seen_us);
 	if (flow->stream)
 		table->ops.established(table->ops.context, flow);
+}
+
+/* CLOSED: the last ACK and a FIN again pass. Payload does not, unless the session had been let go: an end that only
+ * waxseal has seen (a RST that died on the way) must not open the way for what is not watched. */
+static void closed(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
+{
+	if (flow->taken) {
+		drop(table, mbuf, STAT_drop_cut);
+		return;
+	}
+	if (!flow->released && packet->payload_len) {
+		if (!(packet->flags & PACKET_FIN) || seq_after(packet->seq + packet->payload_len, flow->side[side].next)) {
+			drop(table, mbuf, STAT_drop_state);
+			return;
+		}
+		packet_drop_head(packet, packet->payload_len);
+	}
+	send_as_is(table, flow, side, mbuf, packet);
 }
 
 /* ---- entry ---- */
@@ -318,6 +388,11 @@ void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet 
 	struct flow *flow = look_up(table, packet, &key, &side);
 	bool opening = side == CLIENT && (packet->flags & (PACKET_SYN | PACKET_ACK | PACKET_RST)) == PACKET_SYN;
 
+	if (packet->flags & PACKET_SYN && packet->flags & (PACKET_FIN | PACKET_RST)) {
+		drop(table, mbuf, STAT_drop_state); /* stacks differ in what it is */
+		return;
+	}
+
 	if (flow && opening && (flow->state == FLOW_CLOSED || flow->state == FLOW_CUT)) {
 		flow_remove(table, flow); /* the port is used again */
 		flow = NULL;
@@ -340,6 +415,12 @@ void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet 
 		flow->seen_us = now_us;
 	if (flow->state != FLOW_SEALED && !packet_checksums_ok(packet)) {
 		drop(table, mbuf, STAT_drop_checksum); /* a receiver would not see it, so neither does the tracker */
+		return;
+	}
+	if (flow->reopening && side == CLIENT && !(packet->flags & (PACKET_SYN | PACKET_RST)) && packet->seq == flow->reopen_isn + 1 &&
+	    flow->state != FLOW_TAKEN) {
+		flow_remove(table, flow); /* the server's SYN-ACK did not come this way: no more is known of the new connection */
+		join(table, &key, side, mbuf, packet, from, hash, now_us);
 		return;
 	}
 	if (flow->state == FLOW_HANDSHAKE && !flow->joined && completes_handshake(flow, side, packet))
@@ -369,10 +450,7 @@ void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet 
 		drop(table, mbuf, STAT_drop_cut);
 		break;
 	case FLOW_CLOSED:
-		if (flow->taken)
-			drop(table, mbuf, STAT_drop_cut);
-		else
-			send_as_is(table, flow, side, mbuf, packet); /* the last ACK, a FIN again */
+		closed(table, flow, side, mbuf, packet);
 		break;
 	case FLOW_STATES:
 		BUG_ON(true);

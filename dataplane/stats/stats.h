@@ -54,6 +54,7 @@
 	X(drop_unparsed, "dropped: extension headers past the limit") \
 	X(drop_window, "dropped: outside the window") \
 	X(drop_reset, "dropped: RST out of the window") \
+	X(drop_timestamp, "dropped: time stamp older than the receiver takes (PAWS)") \
 	X(drop_held_limit, "dropped: past the limit of held segments") \
 	X(drop_kept_limit, "dropped: past the limit of kept bytes") \
 	X(drop_state, "dropped: not acceptable in the flow's state") \
