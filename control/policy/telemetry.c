@@ -106,13 +106,19 @@ void telemetry_close(struct telemetry *telemetry)
 }
 
 /* DPDK lets a name hold letters, digits, '_' and '/' only: waxseald writes "sessions/outbound/sealed" and
- * "reasons/not_offered" for "sessions.outbound.sealed" and "reasons.not-offered". */
+ * "reasons/not_offered" for "sessions.outbound.sealed" and "reasons.not-offered"; and a list as {"0": ..., "1": ...}. */
 static json_t *with_names(json_t *object)
 {
 	const char *name;
 	json_t *value, *renamed;
 	char text[128];
 
+	if (json_object_get(object, "0")) { /* DPDK's arrays hold no dictionaries */
+		renamed = json_array();
+		for (unsigned i = 0; snprintf(text, sizeof(text), "%u", i), (value = json_object_get(object, text)); i++)
+			json_array_append(renamed, value);
+		return renamed;
+	}
 	if (!json_is_object(object) || !(renamed = json_object()))
 		return json_incref(object);
 	json_object_foreach(object, name, value) {

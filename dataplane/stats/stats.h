@@ -32,6 +32,8 @@
 	X(flows_joined, "connections joined in the middle") \
 	X(flows_closed, "flows removed") \
 	X(flows_refused, "SYNs without a place in the table") \
+	X(flows_refused_prefix, "... because their prefix of clients had its share of it") \
+	X(flows_evicted, "unfinished handshakes that gave way to newer ones") \
 	X(flows_aged, "flows removed for being idle") \
 	X(held_segments, "segments held for order or approval") \
 	X(rewritten_segments, "retransmissions sent on as their first copy") \
@@ -138,7 +140,7 @@ size_t stats_event_json(const struct stats_event *event, char *out, size_t out_l
  *   /waxseal/destination,<n> {"name", "sessions.outbound.sealed": n, ..., "recipients.upgraded": n, "would.defer": n,
  *                             "reasons.not-offered": n, "versions.TLSv1.3": n, "resumed", "messages", "bytes"}; {} past the last
  *                             A name with dots goes out as "reasons/not_offered": DPDK takes no '.' and no '-'. Zeros are left out.
- *   /waxseal/flows,<offset>  [ {"id","client","server","state","phase","age_s","destination","rule","bytes_client","bytes_server"} ... ], at most 16
+ *   /waxseal/flows,<offset>  {"0": {"id","client","server","state","phase","age_s","destination","rule","bytes_client","bytes_server"}, "1": ... }, at most 16
  */
 struct stats_status {
 	char version[32], inside[64], outside[64], fail[16], image[256], image_error[256];

@@ -173,9 +173,10 @@ static int on_flows(const char *command, const char *params, struct rte_tel_data
 {
 	struct stats_flow flows[FLOWS_ANSWER_MAX];
 	unsigned long offset = index_of(params);
+	char name[16];
 
 	(void)command;
-	rte_tel_data_start_array(data, RTE_TEL_CONTAINER);
+	rte_tel_data_start_dict(data); /* DPDK's arrays hold no dictionaries: "0", "1" ... */
 	unsigned count = source->flows(source->context, (unsigned)(offset < UINT32_MAX ? offset : UINT32_MAX), flows, FLOWS_ANSWER_MAX);
 	for (unsigned i = 0; i < count; i++) {
 		const struct stats_flow *f = &flows[i];
@@ -193,7 +194,8 @@ static int on_flows(const char *command, const char *params, struct rte_tel_data
 		add_text(one, "rule", f->rule);
 		rte_tel_data_add_dict_u64(one, "bytes_client", f->bytes[CLIENT]);
 		rte_tel_data_add_dict_u64(one, "bytes_server", f->bytes[SERVER]);
-		if (rte_tel_data_add_array_container(data, one, 0)) {
+		snprintf(name, sizeof(name), "%u", i);
+		if (rte_tel_data_add_dict_container(data, name, one, 0)) {
 			rte_tel_data_free(one);
 			return 0;
 		}
