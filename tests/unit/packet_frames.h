@@ -23,7 +23,8 @@ struct frame {
 
 static inline void put(struct frame *f, const void *bytes, size_t len)
 {
-	memcpy(f->bytes + f->len, bytes, len);
+	if (len)
+		memcpy(f->bytes + f->len, bytes, len);
 	f->len += len;
 }
 #define PUT(f, ...) put(f, (uint8_t[]){__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}))
