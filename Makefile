@@ -113,7 +113,7 @@ define unit_rule
 $(B)/unit/$(1): tests/unit/$(1).c $(call stage_lib,$(NEEDS_$(call folder,$(1))))
 	@mkdir -p $$(@D)
 	$$(call say,TEST,$(1))
-	$$(Q)$$(CC) $$(CFLAGS) $(if $(filter flow worker stats port,$(call folder,$(1))),$$(DPDK_CFLAGS)) -Idataplane -Icontrol -I. $$(LDFLAGS) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka $$(LIBS_$(call folder,$(1)))
+	$$(Q)$$(CC) $$(CFLAGS) $(if $(filter flow worker stats port,$(call folder,$(1))),$$(DPDK_CFLAGS)) -Idataplane -Icontrol -I. $$(LDFLAGS) -MT $$@ -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group -lcmocka $$(LIBS_$(call folder,$(1)))
 endef
 $(foreach u,$(UNITS),$(eval $(call unit_rule,$(u))))
 .PHONY: unit
@@ -213,4 +213,4 @@ install: all
 clean:
 	rm -rf build
 
--include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -name '*.d' -not -path 'build/sanitize/*' 2>/dev/null) $(if $(SANITIZER),$(shell find $(B) -name '*.d' 2>/dev/null))
