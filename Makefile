@@ -213,4 +213,4 @@ install: all
 clean:
 	rm -rf build
 
--include $(shell find $(B) -name '*.d' -not -path 'build/sanitize/*' 2>/dev/null) $(if $(SANITIZER),$(shell find $(B) -name '*.d' 2>/dev/null))
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null) $(wildcard $(B)/unit/*.d $(B)/evasion/*.d $(B)/sim/*.d)
