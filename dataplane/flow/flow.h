@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "../packet/packet.h"
 #include "../side.h"
@@ -46,6 +47,8 @@ struct flow_key { /* addresses in network order, IPv4 as v4-mapped; ports and VL
 
 struct flow_limits {
 	uint32_t flows_max;
+	uint32_t embryonic_percent;       /* of flows_max, in HANDSHAKE: past it the oldest of them gives way */
+	uint32_t prefix_percent;          /* of flows_max, of one prefix of clients (IPv4 /24, IPv6 /48), once the table is half full */
 	uint32_t held_segments_max;       /* of one flow, both sides */
 	uint32_t held_segments_total_max; /* of one table: packet buffers that may be tied up */
 	uint64_t handshake_timeout_us;
@@ -85,6 +88,7 @@ struct flow {
 	uint64_t bytes[SIDES];    /* payload, as forwarded */
 	struct flow_track side[SIDES];
 	struct flow_stream *stream;
+	TAILQ_ENTRY(flow) embryonic; /* while it is in HANDSHAKE */
 	void *session;            /* the worker's; released by flow_ops.closed */
 	struct stats_destination *destination;
 	uint32_t hash;            /* the classifier's symmetric hash: places the flow for `percent` */

@@ -4,6 +4,8 @@
 #ifndef WAXSEAL_FLOW_PRIVATE_H
 #define WAXSEAL_FLOW_PRIVATE_H
 
+#include <string.h>
+
 #include "flow.h"
 
 struct rte_hash;
@@ -15,11 +17,21 @@ struct rte_hash;
 	} while (0)
 void flow_bug(const char *what, const char *file, int line) __attribute__((noreturn));
 
+#define FLOW_SHARE_ROWS 2
+#define FLOW_SHARE_SLOTS 8192
+struct flow_share {
+	uint32_t seed[FLOW_SHARE_ROWS];
+	uint32_t flows[FLOW_SHARE_ROWS][FLOW_SHARE_SLOTS];
+};
+
 struct flow_table {
 	struct rte_hash *hash;
 	struct flow *flows; /* indexed by rte_hash position */
 	uint32_t places;    /* of flows */
 	uint32_t count;
+	TAILQ_HEAD(, flow) embryonic; /* in HANDSHAKE, the oldest first */
+	uint32_t embryonic_count;
+	struct flow_share share;
 	uint32_t held_total;
 	uint32_t sweep_at;
 	uint64_t swept_us;
@@ -76,7 +88,13 @@ void flow_stream_release_all(struct flow_table *table, struct flow *flow);
 void flow_stream_template(struct flow *flow, enum side side, const struct packet *packet);
 void flow_stream_acked(struct flow *flow, enum side side, uint32_t ack);
 
+/* share.c */
+uint32_t flow_share_of(struct flow_share *share, const uint8_t client[16]);
+void flow_share_take(struct flow_share *share, const uint8_t client[16]);
+void flow_share_give(struct flow_share *share, const uint8_t client[16]);
+
 /* table.c */
+/* NULL: refused, and counted. May remove the oldest embryonic flow. */
 struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, uint64_t now_us);
 void flow_remove(struct flow_table *table, struct flow *flow);
 void flow_finish(struct flow_table *table, struct flow *flow); /* flow_ops.closed, once */

@@ -2,7 +2,9 @@
  * table.c - the table of flows: look-up, places, states, ageing.
  *
  * rte_hash gives each key a position, and that position is the flow's place in one array, so a flow
- * never moves while it lives. The table is bounded; a SYN that finds no place is refused and counted.
+ * never moves while it lives. The table is bounded; a SYN that finds no place is refused and counted. Under a
+ * flood of SYNs the oldest embryonic flow gives way, so that established ones go on and new ones come through;
+ * once the table is half full, no prefix of clients gets more than its share.
  * Only this file frees a flow, and only through flow_remove.
  */
 #include "private.h"
@@ -19,6 +21,8 @@
 
 const struct flow_limits flow_limits_default = {
 	.flows_max = 65536,
+	.embryonic_percent = 25,
+	.prefix_percent = 25,
 	.held_segments_max = 64,
 	.held_segments_total_max = 4096,
 	.handshake_timeout_us = 90000000ull,     /* Linux gives up a SYN after 127 s, most before */
@@ -54,6 +58,9 @@ struct flow_table *flow_table_new(const char *name, const struct flow_limits *li
 	table->ops = *ops;
 	table->stats = stats;
 	table->ids = (uint64_t)worker << 56;
+	TAILQ_INIT(&table->embryonic);
+	for (unsigned row = 0; row < FLOW_SHARE_ROWS; row++)
+		table->share.seed[row] = (uint32_t)rte_rand();
 	struct rte_hash_parameters params = {
 		.name = name,
 		.entries = limits->flows_max,
@@ -105,13 +112,45 @@ uint32_t flow_places(const struct flow_table *table) { return table->places; }
 uint32_t flow_count(const struct flow_table *table) { return table->count; }
 uint32_t flow_held_total(const struct flow_table *table) { return table->held_total; }
 
+static uint32_t percent_of(uint32_t percent, uint32_t all)
+{
+	return (uint32_t)((uint64_t)all * percent / 100);
+}
+
+static void leave_embryonic(struct flow_table *table, struct flow *flow)
+{
+	TAILQ_REMOVE(&table->embryonic, flow, embryonic);
+	table->embryonic_count--;
+}
+
+/* false: no place for this client. */
+static bool make_room(struct flow_table *table, const struct flow_key *key)
+{
+	const struct flow_limits *limits = &table->limits;
+	if (table->count >= limits->flows_max / 2 && flow_share_of(&table->share, key->client) >= percent_of(limits->prefix_percent, limits->flows_max)) {
+		stats_inc(table->stats, STAT_flows_refused_prefix);
+		return false;
+	}
+	bool full = table->count >= limits->flows_max;
+	if (table->embryonic_count && (full || table->embryonic_count >= percent_of(limits->embryonic_percent, limits->flows_max))) {
+		stats_inc(table->stats, STAT_flows_evicted);
+		flow_remove(table, TAILQ_FIRST(&table->embryonic));
+		full = false;
+	}
+	if (full)
+		stats_inc(table->stats, STAT_flows_refused);
+	return !full;
+}
+
 struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, uint64_t now_us)
 {
-	if (table->count >= table->limits.flows_max)
+	if (!make_room(table, key))
 		return NULL;
 	int32_t at = rte_hash_add_key(table->hash, key);
-	if (at < 0)
+	if (at < 0) {
+		stats_inc(table->stats, STAT_flows_refused);
 		return NULL;
+	}
 	struct flow *flow = &table->flows[at];
 	BUG_ON(flow->used);
 	memset(flow, 0, sizeof(*flow));
@@ -119,6 +158,10 @@ struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, u
 	flow->used = true;
 	flow->id = ++table->ids;
 	flow->opened_us = flow->seen_us = now_us;
+	flow->state = FLOW_HANDSHAKE;
+	TAILQ_INSERT_TAIL(&table->embryonic, flow, embryonic);
+	table->embryonic_count++;
+	flow_share_take(&table->share, key->client);
 	table->count++;
 	return flow;
 }
@@ -136,6 +179,9 @@ void flow_remove(struct flow_table *table, struct flow *flow)
 {
 	flow_finish(table, flow);
 	flow_stream_free(table, flow);
+	if (flow->state == FLOW_HANDSHAKE)
+		leave_embryonic(table, flow);
+	flow_share_give(&table->share, flow->key.client);
 	rte_hash_del_key(table->hash, &flow->key);
 	flow->used = false;
 	table->count--;
@@ -159,6 +205,8 @@ static const uint8_t edges[FLOW_STATES] = {
 void flow_enter_state(struct flow_table *table, struct flow *flow, enum flow_state state, uint64_t now_us)
 {
 	BUG_ON(!(edges[flow->state] & (1u << state)));
+	if (flow->state == FLOW_HANDSHAKE)
+		leave_embryonic(table, flow);
 	flow->state = state;
 	flow->seen_us = now_us;
 	switch (state) {
@@ -200,7 +248,8 @@ static uint64_t idle_limit_us(const struct flow_limits *limits, const struct flo
 		return limits->dialogue_timeout_us;
 	case FLOW_SEALED:
 	case FLOW_CLEAR:
-		return limits->sealed_timeout_us;
+		/* One packet of anybody's makes a joined flow; only two peers make it one that is worth keeping. */
+		return flow->joined && !(flow->side[CLIENT].heard && flow->side[SERVER].heard) ? limits->dialogue_timeout_us : limits->sealed_timeout_us;
 	case FLOW_TAKEN:
 		return UINT64_MAX; /* its endpoints have timers of their own */
 	case FLOW_CUT:
@@ -221,7 +270,11 @@ void flow_sweep(struct flow_table *table, uint64_t now_us)
 	while (share--) {
 		struct flow *flow = &table->flows[table->sweep_at];
 		table->sweep_at = (table->sweep_at + 1) % table->places;
-		if (!flow->used || now_us - flow->seen_us <= idle_limit_us(&table->limits, flow))
+		if (!flow->used)
+			continue;
+		/* An embryonic flow is not kept by repeating its SYN. */
+		uint64_t since_us = flow->state == FLOW_HANDSHAKE ? flow->opened_us : flow->seen_us;
+		if (now_us - since_us <= idle_limit_us(&table->limits, flow))
 			continue;
 		if (flow->state != FLOW_CLOSED && flow->state != FLOW_CUT)
 			stats_inc(table->stats, STAT_flows_aged);

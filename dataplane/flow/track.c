@@ -47,7 +47,6 @@ static void syn_options(struct flow *flow, enum side side, const struct packet *
 
 static void first_syn(struct flow_table *table, struct flow *flow, struct rte_mbuf *mbuf, struct packet *packet)
 {
-	flow->state = FLOW_HANDSHAKE;
 	memset(flow->side, 0, sizeof(flow->side));
 	flow->no_adopt = false;
 	if (packet_clean_syn(packet))
@@ -63,7 +62,7 @@ static void open_flow(struct flow_table *table, const struct flow_key *key, stru
 {
 	struct flow *flow = flow_insert(table, key, now_us);
 	if (!flow) {
-		drop(table, mbuf, STAT_flows_refused);
+		rte_pktmbuf_free(mbuf);
 		return;
 	}
 	flow->client_port_side = from;
@@ -343,13 +342,12 @@ static void join(struct flow_table *table, const struct flow_key *key, enum side
 	}
 	struct flow *flow = flow_insert(table, key, now_us);
 	if (!flow) {
-		drop(table, mbuf, STAT_flows_refused);
+		rte_pktmbuf_free(mbuf);
 		return;
 	}
 	flow->client_port_side = side == CLIENT ? from : port_other(from);
 	flow->hash = hash;
 	flow->joined = true;
-	flow->state = FLOW_HANDSHAKE;
 	flow->side[side].next = flow->side[side].acked = packet->seq;
 	flow->side[side_other(side)].next = flow->side[side_other(side)].acked = packet->ack;
 	stats_inc(table->stats, STAT_flows_joined);

@@ -32,7 +32,7 @@
 	X(flows_joined, "connections joined in the middle") \
 	X(flows_closed, "flows removed") \
 	X(flows_refused, "SYNs without a place in the table") \
-	X(flows_refused_prefix, "... because their prefix of clients had its share of it") \
+	X(flows_refused_prefix, "SYNs refused: their prefix of clients has its share of the table") \
 	X(flows_evicted, "unfinished handshakes that gave way to newer ones") \
 	X(flows_aged, "flows removed for being idle") \
 	X(held_segments, "segments held for order or approval") \

@@ -13,14 +13,61 @@ static int small(void **state)
 	return h_setup_limits(&limits);
 }
 
+static void establish(uint16_t port)
+{
+	h_packet((struct seg){.from = CLIENT, .port = port, .flags = PACKET_SYN});
+	h_packet((struct seg){.from = SERVER, .port = port, .flags = PACKET_SYN | PACKET_ACK, .ack = 1});
+	h_packet((struct seg){.from = CLIENT, .port = port, .flags = PACKET_ACK, .seq = 1, .ack = 1});
+}
+
+static int small_without_shares(void **state)
+{
+	struct flow_limits limits = flow_limits_default;
+	(void)state;
+	limits.flows_max = 64;
+	limits.prefix_percent = 100;
+	return h_setup_limits(&limits);
+}
+
 static void a_full_table_refuses_and_counts(void **state)
 {
 	(void)state;
-	for (uint16_t i = 0; i < 70; i++)
-		h_packet((struct seg){.from = CLIENT, .port = (uint16_t)(2000 + i), .flags = PACKET_SYN});
+	for (uint16_t i = 0; i < 64; i++)
+		establish((uint16_t)(2000 + i));
+	assert_int_equal(h.established, 64);
+	unsigned sent = h.sent_count;
+	for (uint16_t i = 0; i < 6; i++)
+		h_packet((struct seg){.from = CLIENT, .port = (uint16_t)(3000 + i), .flags = PACKET_SYN});
 	assert_int_equal(flow_count(h.table), 64);
-	assert_int_equal(stats_get(h.stats, STAT_flows_refused), 6);
-	assert_int_equal(h.sent_count, 64);
+	assert_int_equal(stats_get(h.stats, STAT_flows_refused) + stats_get(h.stats, STAT_flows_refused_prefix), 6);
+	assert_int_equal(h.sent_count, sent);
+}
+
+/* 25 % of 64 */
+static void the_oldest_embryonic_flow_gives_way(void **state)
+{
+	(void)state;
+	for (uint16_t i = 0; i < 20; i++)
+		h_packet((struct seg){.from = CLIENT, .port = (uint16_t)(2000 + i), .flags = PACKET_SYN});
+	assert_int_equal(flow_count(h.table), 16);
+	assert_int_equal(stats_get(h.stats, STAT_flows_evicted), 4);
+	assert_int_equal(h.sent_count, 20);
+	h.sent_count = 0; /* the youngest goes on, the oldest is not known any more */
+	h_packet((struct seg){.from = SERVER, .port = 2019, .flags = PACKET_SYN | PACKET_ACK, .ack = 1});
+	h_packet((struct seg){.from = CLIENT, .port = 2019, .flags = PACKET_ACK, .seq = 1, .ack = 1});
+	assert_int_equal(h.established, 1);
+	h_packet((struct seg){.from = CLIENT, .port = 2000, .flags = PACKET_ACK, .seq = 1, .ack = 1});
+	assert_int_equal(h.joined, 1);
+}
+
+static void a_prefix_gets_its_share_of_a_half_full_table(void **state)
+{
+	(void)state;
+	for (uint16_t i = 0; i < 40; i++)
+		establish((uint16_t)(2000 + i));
+	assert_int_equal(flow_count(h.table), 32);
+	assert_int_equal(stats_get(h.stats, STAT_flows_refused_prefix), 16); /* the SYN, and the ACK that would join */
+	assert_int_equal(h.established, 32);
 }
 
 static void idle_flows_age_out(void **state)
@@ -36,6 +83,23 @@ static void idle_flows_age_out(void **state)
 	assert_int_equal(flow_count(h.table), 0);
 	assert_int_equal(stats_get(h.stats, STAT_flows_aged), 1);
 	assert_int_equal(h.closed, 1);
+}
+
+/* Repeating a SYN keeps nothing alive. */
+static void an_embryonic_flow_ages_from_its_first_syn(void **state)
+{
+	(void)state;
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN});
+	uint64_t limit = h.now + flow_limits_default.handshake_timeout_us;
+	while (h.now < limit) {
+		h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN});
+		h.now += 1000000;
+		h.sent_count = 0;
+	}
+	for (uint64_t t = limit; t <= limit + 2 * FLOW_SWEEP_ROUND_US; t += FLOW_SWEEP_US)
+		flow_sweep(h.table, t);
+	assert_int_equal(flow_count(h.table), 0);
+	assert_int_equal(h.opened, 1);
 }
 
 static void a_closed_flow_lingers_then_goes(void **state)
@@ -79,8 +143,11 @@ static void every_state_has_a_name(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_full_table_refuses_and_counts, small, h_teardown),
+		cmocka_unit_test_setup_teardown(a_full_table_refuses_and_counts, small_without_shares, h_teardown),
+		cmocka_unit_test_setup_teardown(the_oldest_embryonic_flow_gives_way, small, h_teardown),
+		cmocka_unit_test_setup_teardown(a_prefix_gets_its_share_of_a_half_full_table, small, h_teardown),
 		cmocka_unit_test_setup_teardown(idle_flows_age_out, h_setup, h_teardown),
+		cmocka_unit_test_setup_teardown(an_embryonic_flow_ages_from_its_first_syn, h_setup, h_teardown),
 		cmocka_unit_test_setup_teardown(a_closed_flow_lingers_then_goes, h_setup, h_teardown),
 		cmocka_unit_test_setup_teardown(a_forbidden_edge_is_a_bug, h_setup, h_teardown),
 		cmocka_unit_test(every_state_has_a_name),
