@@ -130,13 +130,14 @@ $(B)/evasion/%: tests/evasion/%.c tests/evasion/scene.h $(call stage_lib,$(NEEDS
 evasion: $(patsubst %,$(B)/evasion/%,$(EVASIONS))
 	@set -e; for t in $^; do echo "== $$t"; $$t; done
 
-# ---- seeded simulation: tests/sim/<folder>_<what>.c, run with SEED=n N=n ----
+# ---- seeded simulation: tests/sim/<folder>_<what>.c and the sources in tests/sim/<folder>/, run with SEED=n N=n ----
 SIMS      := $(patsubst tests/sim/%.c,%,$(wildcard tests/sim/*_sim.c))
+sim_libs   = $(call stage_lib,$(NEEDS_$(1)) $(if $(filter worker,$(1)),control_policy))
 define sim_rule
-$(B)/sim/$(1): tests/sim/$(1).c $(wildcard tests/sim/*.h) $(call stage_lib,$(NEEDS_$(call folder,$(1))))
+$(B)/sim/$(1): $(wildcard tests/sim/$(1).c tests/sim/$(call folder,$(1))/*.c tests/sim/*.h tests/sim/$(call folder,$(1))/*.h) $(call sim_libs,$(call folder,$(1)))
 	@mkdir -p $$(@D)
 	$$(call say,SIM,$(1))
-	$$(Q)$$(CC) $$(CFLAGS) -Idataplane $$(LDFLAGS) -o $$@ $$< -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $$(LIBS_$(call folder,$(1)))
+	$$(Q)$$(CC) $$(CFLAGS) $(if $(filter worker,$(call folder,$(1))),$$(DPDK_CFLAGS)) -Idataplane $$(LDFLAGS) -o $$@ $$(filter %.c,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $$(LIBS_$(call folder,$(1)))
 endef
 $(foreach s,$(SIMS),$(eval $(call sim_rule,$(s))))
 .PHONY: sim
