@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 STATES = pathlib.Path("/run/waxseal-lab")
@@ -130,5 +131,9 @@ def one_appliance():
     """The classifier's pins are one set a machine: labs with an appliance go one after another."""
     STATES.mkdir(exist_ok=True)
     with open(STATES / "appliance.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("lab: another lab's appliance is running; waiting for its end", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
