@@ -58,7 +58,9 @@ class Appliance:
             section, _, option = name.partition("_")
             if value is not None:
                 sections.setdefault(section, []).append(f"{option} = {value}")
-        self.conf.write_text("\n".join(f"[{section}]\n" + "\n".join(lines) for section, lines in sections.items()) + "\n")
+        fresh = self.conf.with_suffix(".new")
+        fresh.write_text("\n".join(f"[{section}]\n" + "\n".join(lines) for section, lines in sections.items()) + "\n")
+        fresh.rename(self.conf)  # an agent that is just starting reads the one or the other, never a half
 
     # ---- Redis and agent ----
 
