@@ -114,8 +114,8 @@ static void seal(struct worker *worker, struct session *session)
 static bool quiet(const struct worker *worker, const struct session *session)
 {
 	const struct flow *flow = session->flow;
-	uint32_t approved = flow->side[SERVER].isn + 1 + (uint32_t)session->smtp->approved[SERVER];
-	uint32_t sent = flow->side[CLIENT].isn + 1 + (uint32_t)session->smtp->approved[CLIENT];
+	uint32_t approved = flow->side[SERVER].isn + 1 + (uint32_t)session->smtp->approved[SERVER] + flow->side[SERVER].fin_sent;
+	uint32_t sent = flow->side[CLIENT].isn + 1 + (uint32_t)session->smtp->approved[CLIENT] + flow->side[CLIENT].fin_sent;
 	(void)worker;
 	return session->smtp->outstanding == 0 && !flow_has_held(flow, SERVER) && flow->side[SERVER].next == approved &&
 	       flow->side[CLIENT].next == sent;
@@ -158,13 +158,39 @@ static void decide(struct worker *worker, struct session *session)
 	}
 }
 
+bool worker_clear_allowed(const struct worker *worker, const struct flow *flow)
+{
+	const struct image_rule *rule = worker_rule(worker, flow);
+	struct policy_facts facts = {.dialogue_end = true};
+	if (policy_effect(policy_decide(rule, &facts, flow->hash)) != POLICY_ALLOW)
+		return false;
+	return flow_inbound(flow) || rule->level == LEVEL_NONE || !policy_image_header(worker->image)->enforced_domain_rules;
+}
+
+/* What cannot be followed passes unseen only where clear text may. Elsewhere a dialogue that has had its greeting is
+ * SMTP, however odd; before it, TLS must be TLS, and the rest passes as long as no line of it speaks SMTP: no peer
+ * is to get a session past the rule by being odd. */
 static void nonsmtp(struct worker *worker, struct session *session)
 {
 	const struct image_rule *rule = worker_rule(worker, session->flow);
-	if (rule->nonsmtp == PASS_PASS || rule->mode == MODE_OBSERVE)
+	bool pass = rule->nonsmtp == PASS_PASS || rule->mode == MODE_OBSERVE;
+
+	if (pass && worker_clear_allowed(worker, session->flow)) {
 		pass_unseen(worker, session);
-	else
+		return;
+	}
+	if (!pass || session->smtp->greeting_code) {
 		session_cut(worker, session, session->reason, session->detail);
+		return;
+	}
+	session->due = DUE_NOTHING;
+	if (session->opening == TLS_RECORD_HANDSHAKE)
+		session_watch_tls(worker, session);
+	else
+		session_doubt(session);
+	flow_follow_held(worker->flows, session->flow);
+	if (worker->due)
+		session_act(worker, worker->due);
 }
 
 void session_act(struct worker *worker, struct session *session)

@@ -40,6 +40,13 @@ struct session {
 	struct packet_template template[SIDES];
 	enum session_due due;
 	bool blocked;
+	uint8_t opening;          /* first octet of what the client said before a greeting; 0: nothing odd */
+	struct {                  /* no SMTP to see, and clear text would not be allowed: passes until a line speaks SMTP */
+		bool on, word_over;
+		uint8_t word_len;
+		uint8_t word[8];  /* the client's line so far */
+		uint64_t approved[SIDES];
+	} doubt;
 	enum stats_end end;
 	enum policy_reason reason;
 	char rule[64], server_name[64], detail[128];
@@ -78,11 +85,15 @@ static inline enum port_side flow_port(const struct flow *flow, enum side side)
 /* worker_watch.c */
 extern const struct flow_ops worker_flow_ops;
 const struct image_rule *worker_rule(const struct worker *worker, const struct flow *flow);
+void session_watch_tls(struct worker *worker, struct session *session);
+void session_doubt(struct session *session);
 
 /* worker_act.c */
 uint32_t worker_capabilities(const struct smtp_dialogue *smtp); /* as takeover_choose wants them */
 void session_act(struct worker *worker, struct session *session);
 void session_stalled(struct worker *worker, struct session *session);
+/* May it go on in clear, whoever its recipients will be? For sessions that cannot be followed, or not adopted. */
+bool worker_clear_allowed(const struct worker *worker, const struct flow *flow);
 void session_let_go(struct worker *worker, struct session *session);
 void session_cut(struct worker *worker, struct session *session, enum policy_reason reason, const char *detail);
 /* The headers of both sides; false before any packet was seen. */

@@ -38,18 +38,21 @@ static struct tcp_adoption adoption(const struct flow *flow, enum side peer)
 	return out;
 }
 
-/* No room, or no way: the rule's `overload`. */
+/* No room: the rule's `overload`. No way: a peer can bring that about (TCP-AO in its SYN, a FIN), so only where clear
+ * text is allowed anyway. */
 static void not_adopted(struct worker *worker, struct session *session, enum stats_counter why)
 {
+	bool pass = worker_rule(worker, session->flow)->overload == PASS_PASS;
+
 	stats_inc(worker->stats, why);
 	session->due = DUE_NOTHING;
-	if (worker_rule(worker, session->flow)->overload == PASS_PASS) {
+	if (pass && (why == STAT_takeover_no_memory || worker_clear_allowed(worker, session->flow))) {
 		session->end = END_CLEAR;
 		session->reason = REASON_CLEAR_ALLOWED;
 		strlcpy(session->detail, "not taken over: overload = pass", sizeof(session->detail));
 		session_let_go(worker, session);
 	} else {
-		session_cut(worker, session, REASON_CLEAR_SESSION, "not taken over: overload = reset");
+		session_cut(worker, session, REASON_CLEAR_SESSION, pass ? "cannot be taken over" : "not taken over: overload = reset");
 	}
 }
 

@@ -71,6 +71,55 @@ static void due(struct worker *worker, struct session *session, enum session_due
 	worker->due = session;
 }
 
+/* From here on the bytes must be TLS. */
+void session_watch_tls(struct worker *worker, struct session *session)
+{
+	const struct image_rule *rule = worker_rule(worker, session->flow);
+	session->tls = tls_watch_new(policy_floor(rule, session->flow->hash));
+	if (!session->tls) {
+		due(worker, session, DUE_CUT, END_CUT, REASON_HANDSHAKE, "no memory");
+		return;
+	}
+	for (int s = 0; s < SIDES; s++)
+		session->tls_base[s] = session->smtp->approved[s];
+	flow_enter_state(worker->flows, session->flow, FLOW_SEALING, worker->now_us);
+}
+
+void session_doubt(struct session *session)
+{
+	session->doubt.on = true;
+	for (int s = 0; s < SIDES; s++)
+		session->doubt.approved[s] = session->smtp->fed[s];
+}
+
+/* Bytes of a session that is no SMTP to see: they pass up to a line of the client's that says hello, or mails. */
+static size_t take_doubted(struct worker *worker, struct session *session, enum side side, const uint8_t *bytes, size_t len)
+{
+	size_t at = 0;
+	for (; side == CLIENT && at < len; at++) {
+		struct smtp_command command;
+		bool line_end = bytes[at] == '\n' || bytes[at] == '\r';
+		if (line_end || session->doubt.word_over || (bytes[at] <= ' ' && !session->doubt.word_len)) {
+			if (line_end) { /* what stands before the verb of a line may be blank to some server */
+				session->doubt.word_over = false;
+				session->doubt.word_len = 0;
+			}
+			continue;
+		}
+		session->doubt.word[session->doubt.word_len++] = bytes[at];
+		session->doubt.word_over = session->doubt.word_len == sizeof(session->doubt.word) || bytes[at] <= ' ';
+		smtp_command_parse(session->doubt.word, session->doubt.word_len, &command);
+		if (command.verb == SMTP_EHLO || command.verb == SMTP_HELO || command.verb == SMTP_LHLO || command.verb == SMTP_MAIL ||
+		    command.verb == SMTP_SEND) {
+			due(worker, session, DUE_CUT, END_CUT, REASON_CLEAR_SESSION, "SMTP after all");
+			break;
+		}
+	}
+	len = side == CLIENT ? at : len;
+	session->doubt.approved[side] += len;
+	return len;
+}
+
 static void smtp_event(struct worker *worker, struct session *session, enum smtp_event event)
 {
 	switch (event) {
@@ -80,18 +129,9 @@ static void smtp_event(struct worker *worker, struct session *session, enum smtp
 		session->due = DUE_DECIDE;
 		worker->due = session;
 		return;
-	case SMTP_EVENT_TLS: {
-		const struct image_rule *rule = worker_rule(worker, session->flow);
-		session->tls = tls_watch_new(policy_floor(rule, session->flow->hash));
-		if (!session->tls) {
-			due(worker, session, DUE_CUT, END_CUT, REASON_HANDSHAKE, "no memory");
-			return;
-		}
-		for (int s = 0; s < SIDES; s++)
-			session->tls_base[s] = session->smtp->approved[s];
-		flow_enter_state(worker->flows, session->flow, FLOW_SEALING, worker->now_us);
+	case SMTP_EVENT_TLS:
+		session_watch_tls(worker, session);
 		return;
-	}
 	case SMTP_EVENT_INJECTION:
 		stats_inc(worker->stats, STAT_injections);
 		due(worker, session, DUE_CUT, END_CUT, REASON_HANDSHAKE, "plaintext behind STARTTLS");
@@ -155,6 +195,8 @@ static size_t take(void *context, struct flow *flow, enum side side, const uint8
 
 	if (!session || session->due == DUE_CUT || session->due == DUE_PASS || session->due == DUE_SEAL)
 		return 0;
+	if (session->doubt.on)
+		return take_doubted(worker, session, side, bytes, len);
 	if (!len)
 		idle(worker, session);
 	if (session->tls) {
@@ -168,6 +210,8 @@ static size_t take(void *context, struct flow *flow, enum side side, const uint8
 	do { /* while it is only followed, nothing stops the machine; while it is watched, an event does */
 		n = smtp_dialogue_input(session->smtp, side, bytes + taken, len - taken, &event);
 		taken += n;
+		if (event == SMTP_EVENT_NONSMTP && side == CLIENT && taken < len)
+			session->opening = bytes[taken];
 		smtp_event(worker, session, event);
 	} while (flow->observed && taken < len && (n || event != SMTP_EVENT_NONE));
 	return flow->observed ? len : taken;
@@ -179,6 +223,8 @@ static uint64_t approved(void *context, const struct flow *flow, enum side side)
 	(void)context;
 	if (!session)
 		return 0;
+	if (session->doubt.on)
+		return session->doubt.approved[side];
 	return session->tls ? session->tls_base[side] + session->tls->approved[side] : session->smtp->approved[side];
 }
 

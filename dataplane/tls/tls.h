@@ -19,6 +19,7 @@
 
 /* ---- watch ---- */
 
+#define TLS_RECORD_HANDSHAKE 22   /* the first octet of a connection that is TLS from its beginning */
 #define TLS_HELLO_BYTES_MAX 65536  /* a ClientHello or ServerHello longer than this is refused */
 #define TLS_SERVERNAME_MAX 256     /* with NUL */
 

@@ -1,0 +1,204 @@
+/*
+ * resources.c - evasions by exhaustion: the table, the held segments, the buffers, the takeovers. The outcome is the
+ * configured one, counted; what was established goes on; when the pressure ends, so does its effect.
+ */
+#include "scene.h"
+
+#define MAIL "MAIL FROM:<mallory@client.example>\r\n"
+
+static void other_syn(uint32_t client, uint16_t port)
+{
+	SEG(.from = CLIENT, .client = client, .port = port, .flags = SYN, .options = syn_options, .options_len = 12);
+}
+static void other_session(uint32_t client, uint16_t port)
+{
+	other_syn(client, port);
+	SEG(.from = SERVER, .client = client, .port = port, .flags = SYN | ACK, .ack = 1, .options = syn_options, .options_len = 12);
+	SEG(.from = CLIENT, .client = client, .port = port, .seq = 1, .ack = 1);
+}
+static void is_refused_with_451(void)
+{
+	says(CLIENT, MAIL);
+	passes_us(SECONDS_US(1));
+	hears_code(CLIENT, "451");
+	never_heard(SERVER, "MAIL");
+}
+
+static void syn_flood(void **state)
+{
+	(void)state;
+	hello(OFFERS_NOTHING);
+	for (uint32_t i = 0; i < 5000; i++) /* spoofed: every SYN from another /24 */
+		other_syn(0x0b000001u + (i << 8), 1000);
+	assert_true(flow_count(s.worker->flows) <= SCENE_FLOWS / 4 + 1);
+	assert_true(stats_get(s.stats, STAT_flows_evicted) >= 5000 - SCENE_FLOWS / 4);
+	MOVED(flows_refused, 0);
+	is_state(FLOW_DIALOGUE); /* the established session goes on ... */
+	other_session(0x0a4d0505u, 2000); /* ... and a new one comes through the flood */
+	assert_int_equal(s.worker->flows->embryonic_count, SCENE_FLOWS / 4 - 1);
+	is_refused_with_451();
+}
+
+static void embryonic_flows_age(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < 100; i++)
+		other_syn(0x0b000001u + (i << 8), 1000);
+	assert_int_equal(flow_count(s.worker->flows), 100);
+	passes_us(SECONDS_US(60));
+	other_syn(0x0b000001u, 1000); /* said again: not a new lease */
+	passes_us(SECONDS_US(45));
+	assert_int_equal(flow_count(s.worker->flows), 0);
+	MOVED(flows_aged, 100);
+}
+
+/* Established sessions, all of one /24. */
+static void one_host_takes_the_table(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < 2 * SCENE_FLOWS; i++)
+		other_session(0x0b010101u + i % 200, (uint16_t)(1000 + i));
+	assert_int_equal(flow_count(s.worker->flows), SCENE_FLOWS / 2);
+	assert_true(stats_get(s.stats, STAT_flows_refused_prefix) >= SCENE_FLOWS);
+	hello(OFFERS_NOTHING); /* another host */
+	is_refused_with_451();
+}
+
+static void joined_flows_of_one_packet(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < 100; i++) /* looks like TLS, so it passes; nobody ever answers */
+		SEG(.from = CLIENT, .client = 0x0b000001u + (i << 8), .port = 1000, .seq = 5000, .ack = 5000, .bytes = "\x17\x03\x03\x00\x20", .len = 5);
+	assert_int_equal(flow_count(s.worker->flows), 100);
+	passes_us(SECONDS_US(700)); /* not the two hours of a session between two peers */
+	assert_int_equal(flow_count(s.worker->flows), 0);
+}
+
+static void held_segments_of_one_flow(void **state)
+{
+	(void)state;
+	hello(OFFERS_NOTHING);
+	uint32_t at = s.sent[CLIENT], ack = (uint32_t)s.whole[CLIENT] + 1;
+	for (uint32_t i = 0; i < 500; i++) /* each with a hole before it */
+		SEG(.from = CLIENT, .seq = at + 100 + 2 * i, .ack = ack, .text = "x");
+	assert_int_equal(flow_held_total(s.worker->flows), flow_limits_default.held_segments_max);
+	MOVED(drop_held_limit, 500 - flow_limits_default.held_segments_max);
+	says(CLIENT, "NOOP\r\n"); /* in order: goes on */
+	hears(SERVER, "NOOP\r\n");
+}
+
+static int scene_open_few_held(void **state)
+{
+	(void)state;
+	scene_clear();
+	struct worker_config config = scene_config();
+	config.flows.held_segments_total_max = 64;
+	return scene_open_with(&config);
+}
+
+/* Others' segments out of order leave room for what is in order. */
+static void held_segments_of_many_flows(void **state)
+{
+	(void)state;
+	for (uint16_t i = 0; i < 100; i++) {
+		other_session(0x0b010101u, (uint16_t)(1000 + i));
+		SEG(.from = CLIENT, .client = 0x0b010101u, .port = (uint16_t)(1000 + i), .seq = 50, .ack = 1, .text = "x");
+	}
+	assert_int_equal(flow_held_total(s.worker->flows), 32);
+	MOVED(drop_held_limit, 68);
+	hello(OFFERS_NOTHING);
+	is_refused_with_451();
+}
+
+static int scene_open_no_takeovers(void **state)
+{
+	(void)state;
+	scene_clear();
+	struct worker_config config = scene_config();
+	config.takeovers_max = 0;
+	return scene_open_with(&config);
+}
+
+static void takeovers_exhausted_overload_reset(void **state)
+{
+	(void)state;
+	POLICY("* level=encrypt overload=reset");
+	hello(OFFERS);
+	says(CLIENT, MAIL);
+	never_heard(SERVER, "MAIL");
+	MOVED(takeover_no_memory, 1);
+	is_cut();
+}
+
+/* The operator's choice, and the default: mail goes on, and is counted. */
+static void takeovers_exhausted_overload_pass(void **state)
+{
+	(void)state;
+	POLICY("* level=encrypt overload=pass");
+	hello(OFFERS);
+	says(CLIENT, MAIL);
+	hears(SERVER, MAIL);
+	is_state(FLOW_CLEAR);
+	MOVED(takeover_no_memory, 1);
+}
+
+static void no_packet_buffer_for_a_split(void **state)
+{
+	struct rte_mbuf *taken[SCENE_BUFFERS];
+	unsigned n = 0;
+	(void)state;
+	greeting();
+	while (n < SCENE_BUFFERS - 1 && rte_mempool_avail_count(s.pool) > 1 && (taken[n] = rte_pktmbuf_alloc(s.pool)))
+		n++;
+	says(CLIENT, "EHLO client.example\r\n" MAIL); /* takes the last one; its head needs another */
+	MOVED(drop_no_mbuf, 1);
+	rte_pktmbuf_free_bulk(taken, n);
+	never_heard(SERVER, "MAIL");
+	SEG(.from = CLIENT, .seq = 1, .ack = (uint32_t)s.whole[CLIENT] + 1, .text = "EHLO client.example\r\n" MAIL); /* again */
+	hears(SERVER, "EHLO client.example\r\n"); /* recovered */
+	never_heard(SERVER, "MAIL");
+}
+
+/* The server reads nothing: what it was promised is kept, but no more than the limit. */
+static void server_that_never_acknowledges(void **state)
+{
+	(void)state;
+	hello(OFFERS_NOTHING);
+	uint32_t at = s.sent[CLIENT];
+	for (uint32_t i = 0; i < 1500; i++)
+		SEG(.from = CLIENT, .seq = at + 6 * i, .ack = (uint32_t)s.whole[CLIENT] + 1, .text = "NOOP\r\n");
+	uint32_t kept;
+	const struct flow *flow = scene_flow();
+	if (flow && flow->stream) {
+		flow_kept(flow, CLIENT, &kept);
+		assert_true(kept <= FLOW_KEPT_BYTES_MAX);
+	}
+	assert_true(s.whole[SERVER] <= 21 + FLOW_KEPT_BYTES_MAX);
+	assert_true(flow_held_total(s.worker->flows) <= flow_limits_default.held_segments_max + 2);
+}
+
+static void dialogue_that_stands_still(void **state)
+{
+	(void)state;
+	hello(OFFERS_NOTHING);
+	passes_us(SECONDS_US(700));
+	assert_int_equal(scene_state(), NO_FLOW);
+	MOVED(flows_aged, 1);
+	s.sent[CLIENT]++; /* and then goes on in clear: joined in the middle */
+	says(CLIENT, MAIL);
+	never_heard(SERVER, "MAIL");
+	is_state(FLOW_CUT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest rows[] = {
+		ROW(syn_flood), ROW(embryonic_flows_age), ROW(one_host_takes_the_table), ROW(joined_flows_of_one_packet),
+		ROW(held_segments_of_one_flow),
+		cmocka_unit_test_setup_teardown(held_segments_of_many_flows, scene_open_few_held, scene_close),
+		cmocka_unit_test_setup_teardown(takeovers_exhausted_overload_reset, scene_open_no_takeovers, scene_close),
+		cmocka_unit_test_setup_teardown(takeovers_exhausted_overload_pass, scene_open_no_takeovers, scene_close),
+		ROW(no_packet_buffer_for_a_split), ROW(server_that_never_acknowledges), ROW(dialogue_that_stands_still),
+	};
+	return cmocka_run_group_tests_name("resources", rows, scene_eal, NULL);
+}
