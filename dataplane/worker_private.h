@@ -39,7 +39,7 @@ struct session {
 	uint64_t tls_base[SIDES]; /* stream offsets at which TLS begins */
 	struct packet_template template[SIDES];
 	enum session_due due;
-	bool blocked;
+	bool blocked, reported /* counted, and its event written: what is left is lingering */;
 	uint8_t opening;          /* first octet of what the client said before a greeting; 0: nothing odd */
 	struct {                  /* no SMTP to see, and clear text would not be allowed: passes until a line speaks SMTP */
 		bool on, word_over;
@@ -108,6 +108,7 @@ void worker_taken(void *context, struct flow *flow, enum side from, struct rte_m
 
 /* worker_report.c */
 void session_free(struct worker *worker, struct session *session);
+void worker_report(struct worker *worker, struct flow *flow);
 void worker_closed(void *context, struct flow *flow);
 void session_observed(struct worker *worker, struct session *session, enum smtp_event event);
 void session_would(struct worker *worker, struct session *session, const struct image_rule *rule, struct policy_decision decision);

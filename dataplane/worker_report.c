@@ -134,10 +134,9 @@ static void from_watch(const struct session *session, struct stats_event *event)
 	}
 }
 
-/* flow_ops.closed: once a flow. */
-void worker_closed(void *context, struct flow *flow)
+/* Once a flow. */
+void worker_report(struct worker *worker, struct flow *flow)
 {
-	struct worker *worker = context;
 	struct session *session = flow->session;
 	struct stats_event event = {
 		.at_us = worker->config.unix_time_us(worker->config.context),
@@ -170,6 +169,18 @@ void worker_closed(void *context, struct flow *flow)
 	flow->destination->sessions[event.direction][event.end]++;
 	flow->destination->bytes += flow->bytes[CLIENT] + flow->bytes[SERVER];
 	worker->config.event(worker->config.context, &event);
+	if (session)
+		session->reported = true;
+}
+
+/* flow_ops.closed */
+void worker_closed(void *context, struct flow *flow)
+{
+	struct worker *worker = context;
+	struct session *session = flow->session;
+
+	if (!session || !session->reported)
+		worker_report(worker, flow);
 	if (session)
 		session_free(worker, session);
 	flow->session = NULL;

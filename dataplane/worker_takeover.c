@@ -99,6 +99,8 @@ void session_adopt(struct worker *worker, struct session *session, enum takeover
 /* After anything that may have changed a takeover: its next deadline, or its end. */
 void session_takeover_moved(struct worker *worker, struct session *session)
 {
+	if (!session->reported && takeover_settled(session->takeover))
+		worker_report(worker, session->flow);
 	if (!takeover_done(session->takeover)) {
 		session_set_deadline(worker, session, takeover_deadline_us(session->takeover));
 		return;

@@ -122,7 +122,6 @@ static void server_eof(struct takeover *t)
 static void client_eof(struct takeover *t)
 {
 	t->eof[CLIENT] = true;
-	t->shut_server = true;
 	if (t->upstream == UPSTREAM_GONE && !t->over[CLIENT])
 		tcp_shutdown(t->end[CLIENT]);
 }
@@ -236,7 +235,10 @@ static bool close_server(struct takeover *t)
 {
 	size_t pending = 0;
 
-	if (t->over[SERVER] || (!t->shut_server && t->upstream != UPSTREAM_GONE) || t->server_shut)
+	/* The client's FIN waits for the replies that are due: many servers take TLS's close_notify for the end of all. */
+	bool client_has_done = t->eof[CLIENT] && !t->pipeline.count;
+
+	if (t->over[SERVER] || t->server_shut || !(t->shut_server || client_has_done || t->upstream == UPSTREAM_GONE))
 		return false;
 	if (t->tls && !t->tls_closed) {
 		t->tls_closed = true;

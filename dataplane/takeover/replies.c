@@ -16,7 +16,9 @@
 
 static bool hidden(const struct takeover *t, uint32_t capability)
 {
-	return capability & (SMTP_CAP_STARTTLS | SMTP_CAP_REQUIRETLS) || (capability & SMTP_CAP_AUTH && !(t->promised & SMTP_CAP_AUTH));
+	if (capability & (SMTP_CAP_STARTTLS | SMTP_CAP_REQUIRETLS))
+		return true;
+	return capability & SMTP_CAP_AUTH && t->upstream == UPSTREAM_TLS && !(t->promised & SMTP_CAP_AUTH);
 }
 
 static void hello_line_out(struct takeover *t, char separator)
@@ -82,8 +84,15 @@ static void reply_over(struct takeover *t, uint16_t code)
 	switch (entry.verb) {
 	case SMTP_EHLO:
 	case SMTP_LHLO:
-		if (code == 250)
+		if (code == 250) {
 			t->capabilities = t->hello_capabilities;
+			if (entry.clear)
+				t->promised = t->hello_capabilities;
+		}
+		break;
+	case SMTP_HELO:
+		if (code == 250 && entry.clear)
+			t->capabilities = TAKEOVER_CAP_UNKNOWN; /* it has not been asked */
 		break;
 	case SMTP_RCPT:
 		if (code / 100 == 2)
@@ -111,7 +120,7 @@ static void reply_over(struct takeover *t, uint16_t code)
 	case SMTP_QUIT:
 		t->quit = true;
 		break;
-	case SMTP_HELO: case SMTP_STARTTLS: case SMTP_MAIL: case SMTP_RSET: case SMTP_NOOP: case SMTP_VRFY: case SMTP_EXPN:
+	case SMTP_STARTTLS: case SMTP_MAIL: case SMTP_RSET: case SMTP_NOOP: case SMTP_VRFY: case SMTP_EXPN:
 	case SMTP_HELP: case SMTP_ETRN: case SMTP_SEND: case SMTP_BURL: case SMTP_TURN: case SMTP_XCLIENT: case SMTP_XFORWARD:
 	case SMTP_UNKNOWN: case SMTP_VERBS:
 		break;

@@ -222,6 +222,19 @@ bool takeover_done(const struct takeover *t)
 	return t->over[CLIENT] && t->over[SERVER];
 }
 
+bool takeover_settled(const struct takeover *t)
+{
+	for (int s = 0; s < SIDES; s++) {
+		struct tcp_info info;
+		if (t->over[s])
+			continue;
+		tcp_info(t->end[s], &info);
+		if (!info.fin_sent || !info.fin_acked || !info.fin_received)
+			return false;
+	}
+	return true;
+}
+
 /* ---- the end ---- */
 
 void takeover_outcome(const struct takeover *t, struct takeover_outcome *out)

@@ -100,6 +100,9 @@ void takeover_stop(struct takeover *takeover, uint64_t now_us);
 /* Both ends are closed or dead: free it. */
 bool takeover_done(const struct takeover *takeover);
 
+/* Everything has been said and acknowledged, or one end is dead: what is left is lingering for retransmissions. */
+bool takeover_settled(const struct takeover *takeover);
+
 struct takeover_outcome {
 	enum stats_end end;            /* UPGRADED, CLEAR, DEFERRED, REJECTED, CUT, NOTHING */
 	enum policy_reason reason;     /* of the last refusal, or of the allowance */
