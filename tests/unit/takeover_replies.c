@@ -114,10 +114,32 @@ static void test_messages_and_recipients_are_counted(void **state)
 	assert_int_equal(stats_destination(w.env.stats, "*")->messages, 1);
 }
 
+/* Taken over within its first line, a session says hello to us: found by the simulator (seed 48). */
+static void test_hello_after_adoption(void **state)
+{
+	(void)state;
+	w.params.cause = TAKEOVER_STALLED;
+	w.params.hello_done = w.params.ehlo = false;
+	w.params.capabilities = 0;
+	scene_begin();
+	says(CLIENT, "EHLO client.example\r\n");
+	hears(SERVER, "EHLO client.example\r\n");
+	says(SERVER, "250-mx.example\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n");
+	hears(CLIENT, "250-mx.example\r\n250 AUTH PLAIN\r\n"); /* offered in clear: the client may use it */
+	says(CLIENT, "HELO client.example\r\n");
+	hears(SERVER, "HELO client.example\r\n");
+	says(SERVER, "250 mx.example\r\n");
+	hears(CLIENT, "250 mx.example\r\n");
+	says(CLIENT, "MAIL FROM:<a@b.example>\r\n");
+	hears(SERVER, "EHLO client.example\r\n"); /* whether it offers STARTTLS is asked, not taken for a no */
+	says(SERVER, "250-mx.example\r\n250 STARTTLS\r\n");
+	hears(SERVER, "STARTTLS\r\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		SCENE(test_ehlo_is_filtered), SCENE(test_auth_stays_where_it_was_offered_in_clear), SCENE(test_multiline_replies_pass_as_they_are),
+		SCENE(test_hello_after_adoption), SCENE(test_ehlo_is_filtered), SCENE(test_auth_stays_where_it_was_offered_in_clear), SCENE(test_multiline_replies_pass_as_they_are),
 		SCENE(test_421_at_any_time), SCENE(test_unasked_reply), SCENE(test_not_a_reply), SCENE(test_codes_that_change_within_a_reply),
 		SCENE(test_endless_reply), SCENE(test_messages_and_recipients_are_counted),
 	};
