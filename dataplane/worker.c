@@ -74,6 +74,7 @@ static void icmp(struct worker *worker, struct rte_mbuf *mbuf, enum port_side fr
 		                       .server_port = to_server ? icmp.port_dst : icmp.port_src};
 		memcpy(key.client, to_server ? icmp.addr_src : icmp.addr_dst, 16);
 		memcpy(key.server, to_server ? icmp.addr_dst : icmp.addr_src, 16);
+		memcpy(key.vlan, icmp.vlan, icmp.vlan_count * sizeof(key.vlan[0]));
 		struct flow *flow = flow_find(worker->flows, &key);
 		struct session *session = flow ? flow->session : NULL;
 		if (flow && flow->taken) {

@@ -41,6 +41,8 @@ bool packet_icmp_parse(struct packet_icmp *out, const uint8_t *frame, size_t len
 	memset(out, 0, sizeof(*out));
 	memcpy(out->addr_src, quote.src, 16);
 	memcpy(out->addr_dst, quote.dst, 16);
+	out->vlan_count = walk.vlan_count;
+	memcpy(out->vlan, walk.vlan, sizeof(out->vlan));
 	out->port_src = get16(tcp);
 	out->port_dst = get16(tcp + 2);
 	out->seq = get32(tcp + 4);

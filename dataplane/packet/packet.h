@@ -119,6 +119,8 @@ size_t packet_build(struct packet_template *tmpl, const struct packet_tcp *tcp, 
 struct packet_icmp {
 	uint8_t addr_src[16], addr_dst[16]; /* of the quoted packet */
 	uint16_t port_src, port_dst;
+	uint8_t vlan_count;
+	uint16_t vlan[PACKET_VLANS_MAX]; /* of the frame that brought the error: the flow's own tags */
 	uint32_t seq;      /* of the quoted packet; only 8 TCP bytes are needed */
 	bool too_big;      /* IPv4 type 3 code 4, IPv6 type 2 */
 	uint16_t mtu;

@@ -29,6 +29,8 @@ static void test_too_big(void **state)
 		assert_int_equal(icmp.port_src, 40000);
 		assert_int_equal(icmp.port_dst, 25);
 		assert_int_equal(icmp.addr_src[15], 1);
+		assert_int_equal(icmp.vlan_count, 1);
+		assert_int_equal(icmp.vlan[0], 100);
 		f.bytes[f.len - 1] ^= 1; /* its checksum counts */
 		assert_false(packet_icmp_parse(&icmp, f.bytes, f.len));
 		icmp_about(&f, family, family == 4 ? 3 : 2, 4, 1280, &about, least - 1);
