@@ -57,7 +57,7 @@ static struct worker *new_worker(struct stats *stats)
 	char error[256];
 	config.socket = SOCKET_ID_ANY;
 	config.flows = flow_limits_default;
-	config.flows.flows_max = 16;
+	config.flows.flows_max = 256; /* its shares are not what is tried here */
 	config.flows.dialogue_timeout_us = 660 * SECOND;
 	config.flows.sealed_timeout_us = 450 * SECOND;
 	config.tcp = tcp_limits_default;

@@ -335,7 +335,10 @@ static void reply(struct session *session, const char *line)
 		hello_replied(session, code);
 		break;
 	case EXPECT_STARTTLS:
-		if (code == 220) {
+		if (code == 220 && c->channel.in.len) { /* CVE-2011-0411: waxseal lets it through only where it is to touch nothing */
+			require(session, policy_clear_allowed(session), "plaintext behind 220 reaches the client");
+			give_up(session, "plaintext behind 220");
+		} else if (code == 220) {
 			channel_begin_tls(&c->channel, false, CERT_GOOD, TLS1_2_VERSION, c->tls_max);
 		} else if (c->starttls_or_quit) {
 			c->at = session->messages;

@@ -80,7 +80,7 @@ static struct under_way *packet_new(struct session *session, enum side side, boo
 	return packet;
 }
 
-void link_send(struct session *session, enum side side, bool towards_worker, const uint8_t *frame, size_t len, bool own)
+void link_send(struct session *session, enum side side, bool towards_worker, const uint8_t *frame, size_t len, enum origin origin)
 {
 	const struct impairment *link = &session->link[side];
 	struct rng *rng = &session->link_rng;
@@ -106,7 +106,8 @@ void link_send(struct session *session, enum side side, bool towards_worker, con
 			continue;
 		}
 		struct under_way *packet = packet_new(session, side, towards_worker, frame, len);
-		packet->own = own;
+		packet->own = origin == ORIGIN_WAXSEAL;
+		packet->damaged = origin == ORIGIN_DAMAGED;
 		if (chance(rng, link->reorder))
 			packet->at_us += below(rng, 3 * link->delay_us + 1000);
 		if (chance(rng, link->corrupt)) {

@@ -130,7 +130,7 @@ static void draw_client(struct session *session, struct rng *rng)
 	c->tls_max = chance(rng, 300) ? TLS1_2_VERSION : TLS1_3_VERSION;
 	c->reads_max = chance(rng, 200) ? 1 + below(rng, 100) : 100000;
 	c->lazy_us = chance(rng, 200) ? below(rng, 300000) : 1 + below(rng, 2000);
-	c->pause_at_us = c->vanish_at_us = c->abort_at_us = c->wake_us = NEVER;
+	c->pause_at_us = c->vanish_at_us = c->abort_at_us = c->wake_us = c->patience_us = NEVER;
 	uint64_t middle = session->start_us + below(rng, chance(rng, 500) ? 500000 : 8 * SECOND);
 	if (chance(rng, 150)) {
 		c->pause_at_us = middle;
@@ -160,7 +160,7 @@ static void draw_server(struct session *session, struct rng *rng)
 	s->late = chance(rng, 300) ? below(rng, 500) : 0;
 	s->reads_max = chance(rng, 200) ? 1 + below(rng, 200) : 100000;
 	s->lazy_us = chance(rng, 200) ? below(rng, 200000) : 1 + below(rng, 2000);
-	s->pause_at_us = s->vanish_at_us = s->abort_at_us = s->wake_us = NEVER;
+	s->pause_at_us = s->vanish_at_us = s->abort_at_us = s->wake_us = s->patience_us = NEVER;
 	uint64_t middle = session->start_us + below(rng, chance(rng, 500) ? 500000 : 8 * SECOND);
 	if (chance(rng, 150)) {
 		s->pause_at_us = middle;

@@ -256,7 +256,8 @@ struct session {
 
 /* ---- link.c ---- */
 
-void link_send(struct session *session, enum side side, bool towards_worker, const uint8_t *frame, size_t len, bool own);
+enum origin { ORIGIN_PEER, ORIGIN_WAXSEAL, ORIGIN_DAMAGED /* a peer's, and bad already */ };
+void link_send(struct session *session, enum side side, bool towards_worker, const uint8_t *frame, size_t len, enum origin origin);
 uint64_t link_next_us(void);
 void link_deliver(void); /* the first packet under way */
 void link_drop_all(void);

@@ -57,7 +57,7 @@ static void send_frame(struct stack *s, const struct segment *segment)
 {
 	uint8_t frame[FRAME_MAX];
 	size_t len = frame_build(&s->session->path, s->side, segment, frame);
-	link_send(s->session, s->side, true, frame, len, false);
+	link_send(s->session, s->side, true, frame, len, ORIGIN_PEER);
 }
 
 static uint32_t tsval_now(const struct stack *s) { return s->ts_offset + (uint32_t)(sim.now_us / 1000); }
@@ -99,11 +99,21 @@ static void send_segment(struct stack *s, uint32_t at, uint32_t len, uint8_t fla
 	send_frame(s, &segment);
 }
 
-/* RFC 9293, 3.10.7.1: of a connection that does not exist */
-static void send_reset(struct stack *s, uint32_t seq, bool with_ack)
+/* RFC 9293, 3.10.7.1: to a segment of a connection that does not exist */
+static void refuse(struct stack *s, const struct segment *segment)
 {
-	struct segment segment = {.seq = seq, .flags = with_ack ? F_RST | F_ACK : F_RST, .ack = with_ack ? s->irs + 1 + s->next : 0,
-	                          .has_ts = with_ack && s->ts_on, .tsval = tsval_now(s), .tsecr = s->ts_recent};
+	struct segment reset = {.seq = segment->ack, .flags = F_RST};
+	if (segment->flags & F_RST)
+		return;
+	if (!(segment->flags & F_ACK))
+		reset = (struct segment){.flags = F_RST | F_ACK, .ack = segment->seq + segment->len + !!(segment->flags & F_SYN) + !!(segment->flags & F_FIN)};
+	send_frame(s, &reset);
+}
+
+static void send_reset(struct stack *s)
+{
+	struct segment segment = {.seq = s->iss + 1 + s->nxt, .flags = F_RST | F_ACK, .ack = s->irs + 1 + s->next, .has_ts = s->ts_on,
+	                          .tsval = tsval_now(s), .tsecr = s->ts_recent};
 	send_frame(s, &segment);
 }
 
@@ -186,7 +196,7 @@ void stack_close(struct stack *s)
 void stack_abort(struct stack *s)
 {
 	if (s->state == STACK_OPEN)
-		send_reset(s, s->iss + 1 + s->nxt, true);
+		send_reset(s);
 	if (!stack_over(s))
 		stack_end(s, STACK_CLOSED);
 }
@@ -211,6 +221,8 @@ static void learn_options(struct stack *s, const struct segment *segment)
 	s->ts_on = s->offers_ts && segment->has_ts;
 	s->ts_recent = segment->tsval;
 	s->allowed = segment->window;
+	if (s->receive_buffer >> (s->wscale_on ? s->own_scale : 0) > 65535) /* more it cannot offer */
+		s->receive_buffer = 65535u << (s->wscale_on ? s->own_scale : 0);
 }
 
 static bool opening(struct stack *s, const struct segment *segment)
@@ -361,8 +373,7 @@ void stack_input(struct stack *s, const struct segment *segment, bool own)
 	if (s->state == STACK_VANISHED || s->state == STACK_IDLE || opening(s, segment))
 		return;
 	if (s->state == STACK_CLOSED) {
-		if (!(segment->flags & F_RST))
-			send_reset(s, segment->ack, false);
+		refuse(s, segment);
 		return;
 	}
 	uint32_t next = s->irs + 1 + s->next + (s->fin_known && s->next == s->fin_at);
@@ -384,8 +395,7 @@ void stack_input(struct stack *s, const struct segment *segment, bool own)
 		if (!segment->has_ts)
 			return;
 		if ((int32_t)(segment->tsval - s->ts_recent) < 0) {
-			require(s->session, !own || !segment->len, "waxseal's TSval goes back: %u after %u", segment->tsval, s->ts_recent);
-			s->ack_now = true; /* PAWS, RFC 7323 5.2 */
+			s->ack_now |= segment->len > 0; /* PAWS, RFC 7323 5.2; an old ACK gets none, or two stacks would never rest */
 			return;
 		}
 		if ((int32_t)(segment->seq - s->irs - 1) <= (int32_t)s->last_ack)

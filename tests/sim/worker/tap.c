@@ -77,7 +77,7 @@ static void one(enum port_side port, struct rte_mbuf *mbuf)
 	const char *wrong = frame_parse(frame, len, &session->path, side_other(to), &s);
 	if (wrong) {
 		require(session, damaged && !session->taken, "waxseal sends a bad frame: %s", wrong);
-		link_send(session, to, false, frame, len, false);
+		link_send(session, to, false, frame, len, ORIGIN_DAMAGED);
 		return;
 	}
 	trace_frame(session, own ? TRACE_BUILT : TRACE_FORWARDED, side_other(to), frame, len);
@@ -90,7 +90,7 @@ static void one(enum port_side port, struct rte_mbuf *mbuf)
 	session->tap[to].own |= own && !(s.flags & F_RST);
 	if (to == SERVER && has_envelope(&s))
 		require(session, policy_clear_allowed(session), "an envelope leaves in clear, against the policy");
-	link_send(session, to, false, frame, len, own);
+	link_send(session, to, false, frame, len, own ? ORIGIN_WAXSEAL : ORIGIN_PEER);
 }
 
 void tap_transmit(void *context, enum port_side port, struct rte_mbuf **mbufs, unsigned count)
