@@ -83,8 +83,10 @@ static void syn_while_open(struct flow_table *table, struct flow *flow, enum sid
 	if (packet_clean_syn(packet))
 		stats_inc(table->stats, STAT_syn_cleaned);
 	if (side == CLIENT && !ack) {
-		flow->reopening = true;
-		flow->reopen_isn = packet->seq;
+		if (flow->joined || packet->seq != client->isn) { /* else: its own SYN once more, late or doubled */
+			flow->reopening = true;
+			flow->reopen_isn = packet->seq;
+		}
 		send_as_is(table, flow, side, mbuf, packet);
 		return;
 	}

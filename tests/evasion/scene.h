@@ -163,7 +163,7 @@ static uint64_t unix_time(void *context) { (void)context; return 170000000000000
 
 /* ---- what goes in ---- */
 
-/* A frame as it is on the wire; *options_end and all of TCP follow from it. */
+/* A frame as it is on the wire. */
 static size_t make_frame(const struct seg *g, uint8_t *frame)
 {
 	static const uint8_t ethernet[14] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0};
@@ -175,14 +175,16 @@ static size_t make_frame(const struct seg *g, uint8_t *frame)
 
 	memcpy(frame, ethernet, sizeof(ethernet));
 	memset(ip, 0, 20 + 60);
-	memcpy(tcp + 20, g->options, options);
+	if (options)
+		memcpy(tcp + 20, g->options, options);
 	if (g->ts) {
 		memcpy(tcp + 20 + options, (uint8_t[]){1, 1, 8, 10}, 4);
 		put32(tcp + 24 + options, g->tsval);
 		put32(tcp + 28 + options, g->tsecr);
 		options += 12;
 	}
-	memcpy(tcp + 20 + options, g->text ? (const void *)g->text : g->bytes, len);
+	if (len)
+		memcpy(tcp + 20 + options, g->text ? (const void *)g->text : g->bytes, len);
 	size_t total = 40 + options + len;
 	ip[0] = 0x45;
 	put16(ip + 2, (uint32_t)total);

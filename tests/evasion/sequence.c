@@ -390,6 +390,21 @@ static void other_client_isn_after_the_syn_ack(void **state)
 	is_state(FLOW_DIALOGUE); /* and the connection goes on */
 }
 
+static void own_syn_doubled_by_the_network(void **state)
+{
+	(void)state;
+	SEG(.from = CLIENT, .flags = SYN, .options = syn_options, .options_len = 12);
+	SEG(.from = SERVER, .flags = SYN | ACK, .ack = 1, .options = syn_options, .options_len = 12);
+	SEG(.from = CLIENT, .flags = SYN, .options = syn_options, .options_len = 12);
+	SEG(.from = CLIENT, .seq = 1, .ack = 1);
+	SEG(.from = CLIENT, .flags = SYN, .options = syn_options, .options_len = 12);
+	SEG(.from = CLIENT, .seq = 1, .ack = 1);
+	is_state(FLOW_DIALOGUE);
+	says(SERVER, "220 mx\r\n");
+	hears(CLIENT, "220 mx\r\n");
+	MOVED(flows_joined, 0);
+}
+
 static void packets_by_the_other_port(void **state)
 {
 	(void)state;
@@ -463,7 +478,7 @@ int main(void)
 		ROW(time_stamps_that_go_back), ROW(time_stamps_reordered_before_takeover),
 		ROW(syn_in_a_live_flow), ROW(syn_in_a_sealed_flow), ROW(second_syn_ack), ROW(split_handshake),
 		ROW(simultaneous_open), ROW(syn_with_fin), ROW(handshake_ack_out_of_window), ROW(other_client_isn_after_the_syn_ack),
-		ROW(packets_by_the_other_port), ROW(window_shrunk_to_nothing), ROW(zero_window_forever),
+		ROW(own_syn_doubled_by_the_network), ROW(packets_by_the_other_port), ROW(window_shrunk_to_nothing), ROW(zero_window_forever),
 	};
 	return cmocka_run_group_tests_name("sequence", rows, scene_eal, NULL);
 }
