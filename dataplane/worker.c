@@ -80,6 +80,7 @@ static void icmp(struct worker *worker, struct rte_mbuf *mbuf, enum port_side fr
 		if (flow && flow->taken) {
 			if (session && session->takeover && icmp.too_big)
 				takeover_too_big(session->takeover, to_server ? SERVER : CLIENT, icmp.seq, icmp.mtu, worker->now_us);
+			stats_inc(worker->stats, STAT_taken_packets);
 			rte_pktmbuf_free(mbuf);
 			return;
 		}
@@ -173,6 +174,7 @@ struct worker *worker_new(const struct worker_config *config, uint64_t now_us, c
 	worker->stats = config->stats;
 	worker->started_us = worker->now_us = now_us;
 	RB_INIT(&worker->timers);
+	TAILQ_INIT(&worker->lingering);
 
 	struct flow_ops ops = worker_flow_ops;
 	ops.context = worker;

@@ -33,28 +33,38 @@ static void pass_unseen(struct worker *worker, struct session *session)
 	flow_enter_state(worker->flows, session->flow, FLOW_CLEAR, worker->now_us);
 }
 
+/* One segment to `to`, in the other side's name. */
+static void send_segment(struct worker *worker, const struct flow *flow, struct packet_template *template, enum side to, uint8_t flags,
+                         const char *payload)
+{
+	enum side from = side_other(to);
+	struct packet_tcp tcp = {
+		.seq = flow->side[from].next,
+		.ack = flow->side[to].next,
+		.flags = flags | PACKET_ACK,
+		.window = 0,
+		.ts = flow->ts_ok,
+		.tsval = flow->side[from].tsval + 1,
+		.tsecr = flow->side[to].tsval,
+	};
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(worker->config.pool[flow_port(flow, to)]);
+	if (!mbuf) {
+		stats_inc(worker->stats, STAT_drop_no_mbuf);
+		return;
+	}
+	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	uint16_t payload_len = (uint16_t)strlen(payload);
+	memcpy(frame + packet_build_headers_len(template, &tcp), payload, payload_len);
+	size_t len = packet_build(template, &tcp, payload_len, frame, rte_pktmbuf_tailroom(mbuf));
+	mbuf->data_len = (uint16_t)len;
+	mbuf->pkt_len = (uint32_t)len;
+	worker_tx(worker, flow_port(flow, to), mbuf);
+}
+
 void worker_reset_both(struct worker *worker, const struct flow *flow, struct packet_template template[SIDES])
 {
-	for (int s = 0; s < SIDES; s++) {
-		enum side to = side_other(s);
-		struct packet_tcp tcp = {
-			.seq = flow->side[s].next,
-			.ack = flow->side[to].next,
-			.flags = PACKET_RST | PACKET_ACK,
-			.ts = flow->ts_ok,
-			.tsval = flow->side[s].tsval + 1,
-			.tsecr = flow->side[to].tsval,
-		};
-		struct rte_mbuf *mbuf = rte_pktmbuf_alloc(worker->config.pool[flow_port(flow, to)]);
-		if (!mbuf) {
-			stats_inc(worker->stats, STAT_drop_no_mbuf);
-			continue;
-		}
-		size_t len = packet_build(&template[s], &tcp, 0, rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_tailroom(mbuf));
-		mbuf->data_len = (uint16_t)len;
-		mbuf->pkt_len = (uint32_t)len;
-		worker_tx(worker, flow_port(flow, to), mbuf);
-	}
+	for (int s = 0; s < SIDES; s++)
+		send_segment(worker, flow, &template[s], side_other(s), PACKET_RST, "");
 }
 
 bool worker_templates(const struct flow *flow, struct packet_template out[SIDES])
@@ -71,32 +81,57 @@ bool worker_templates(const struct flow *flow, struct packet_template out[SIDES]
 	return true;
 }
 
-void session_cut(struct worker *worker, struct session *session, enum policy_reason reason, const char *detail)
+static void end_cut(struct worker *worker, struct session *session, enum policy_reason reason, const char *detail)
 {
 	struct flow *flow = session->flow;
-	struct packet_template template[SIDES];
 	session_set_deadline(worker, session, TCP_NEVER);
 	session->end = END_CUT;
 	session->reason = reason;
 	if (detail != session->detail)
 		strlcpy(session->detail, detail, sizeof(session->detail));
 	flow->destination->reasons[reason]++;
-	if (worker_templates(flow, template))
-		worker_reset_both(worker, flow, template);
 	flow_enter_state(worker->flows, flow, FLOW_CUT, worker->now_us); /* frees the session */
+}
+
+void session_cut(struct worker *worker, struct session *session, enum policy_reason reason, const char *detail)
+{
+	struct packet_template template[SIDES];
+	if (worker_templates(session->flow, template))
+		worker_reset_both(worker, session->flow, template);
+	end_cut(worker, session, reason, detail);
+}
+
+void session_turn_away(struct worker *worker, struct session *session, const char *reply, const char *detail)
+{
+	struct packet_template template[SIDES];
+	if (worker_templates(session->flow, template)) {
+		send_segment(worker, session->flow, &template[SERVER], CLIENT, PACKET_PSH | PACKET_FIN, reply);
+		send_segment(worker, session->flow, &template[CLIENT], SERVER, PACKET_RST, "");
+	}
+	end_cut(worker, session, REASON_CLEAR_SESSION, detail);
+}
+
+/* By the destination's rule and the client's minimum, where no certificate is in sight. */
+static struct policy_verdict decide_by(const struct worker *worker, const struct flow *flow, const struct policy_facts *facts)
+{
+	struct policy_rules rules = worker_rules(worker, flow);
+	struct policy_verdict verdict = {rules.rule, policy_decide(rules.rule, facts, flow->hash)};
+
+	if (!rules.minimum)
+		return verdict;
+	return policy_stricter(verdict, (struct policy_verdict){rules.minimum, policy_decide(rules.minimum, facts, flow->hash)});
 }
 
 static void seal(struct worker *worker, struct session *session)
 {
 	struct flow *flow = session->flow;
 	const struct tls_watch *tls = session->tls;
-	const struct image_rule *rule = worker_rule(worker, flow);
 	struct policy_facts facts = {.end_to_end = true, .offered = true, .dialogue_end = true, .tls = FACT_TLS_UP, .version = tls->version};
-	struct policy_decision decision = policy_decide(rule, &facts, flow->hash);
+	struct policy_verdict verdict = decide_by(worker, flow, &facts);
 
-	session_would(worker, session, rule, decision);
-	if (policy_effect(decision) != POLICY_ALLOW) {
-		session_cut(worker, session, decision.reason, "policy refuses, and a sealed session takes no reply");
+	session_would(worker, session, verdict.rule, verdict.decision);
+	if (policy_effect(verdict.decision) != POLICY_ALLOW) {
+		session_cut(worker, session, verdict.decision.reason, "policy refuses, and a sealed session takes no reply");
 		return;
 	}
 	flow->destination->reasons[REASON_SEALED]++;
@@ -133,10 +168,9 @@ static void decide(struct worker *worker, struct session *session)
 		return; /* due stays; the next packet asks again */
 	session->due = DUE_NOTHING;
 
-	const struct image_rule *rule = worker_rule(worker, flow);
-	struct takeover_choice choice = takeover_choose(worker->image, flow->key.server, flow_inbound(flow),
-	                                                worker_capabilities(session->smtp), flow->hash, worker->memory, worker->now_us);
-	session_would(worker, session, rule, choice.decision);
+	struct policy_parties parties = worker_parties(flow);
+	struct takeover_choice choice = takeover_choose(worker->image, &parties, worker_capabilities(session->smtp), worker->memory, worker->now_us);
+	session_would(worker, session, choice.rule, choice.decision);
 	switch (choice.action) {
 	case TAKEOVER_CHOOSE_PASS:
 		session->end = END_CLEAR;
@@ -160,11 +194,17 @@ static void decide(struct worker *worker, struct session *session)
 
 bool worker_clear_allowed(const struct worker *worker, const struct flow *flow)
 {
-	const struct image_rule *rule = worker_rule(worker, flow);
+	const struct image_header *header = policy_image_header(worker->image);
 	struct policy_facts facts = {.dialogue_end = true};
-	if (policy_effect(policy_decide(rule, &facts, flow->hash)) != POLICY_ALLOW)
+	if (policy_effect(decide_by(worker, flow, &facts).decision) != POLICY_ALLOW)
 		return false;
-	return flow_inbound(flow) || rule->level == LEVEL_NONE || !policy_image_header(worker->image)->enforced_domain_rules;
+	return worker_rules(worker, flow).rule->level == LEVEL_NONE ||
+	       !(flow_inbound(flow) ? header->enforced_inbound_rules : header->enforced_domain_rules);
+}
+
+static bool nonsmtp_passes(const struct image_rule *rule)
+{
+	return rule->nonsmtp == PASS_PASS || rule->mode == MODE_OBSERVE;
 }
 
 /* What cannot be followed passes unseen only where clear text may. Elsewhere a dialogue that has had its greeting is
@@ -172,8 +212,8 @@ bool worker_clear_allowed(const struct worker *worker, const struct flow *flow)
  * is to get a session past the rule by being odd. */
 static void nonsmtp(struct worker *worker, struct session *session)
 {
-	const struct image_rule *rule = worker_rule(worker, session->flow);
-	bool pass = rule->nonsmtp == PASS_PASS || rule->mode == MODE_OBSERVE;
+	struct policy_rules rules = worker_rules(worker, session->flow);
+	bool pass = nonsmtp_passes(rules.rule) && (!rules.minimum || nonsmtp_passes(rules.minimum));
 
 	if (pass && worker_clear_allowed(worker, session->flow)) {
 		pass_unseen(worker, session);

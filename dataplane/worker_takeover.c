@@ -42,7 +42,7 @@ static struct tcp_adoption adoption(const struct flow *flow, enum side peer)
  * text is allowed anyway. */
 static void not_adopted(struct worker *worker, struct session *session, enum stats_counter why)
 {
-	bool pass = worker_rule(worker, session->flow)->overload == PASS_PASS;
+	bool pass = worker_overload_passes(worker, session->flow);
 
 	stats_inc(worker->stats, why);
 	session->due = DUE_NOTHING;
@@ -52,7 +52,8 @@ static void not_adopted(struct worker *worker, struct session *session, enum sta
 		strlcpy(session->detail, "not taken over: overload = pass", sizeof(session->detail));
 		session_let_go(worker, session);
 	} else {
-		session_cut(worker, session, REASON_CLEAR_SESSION, pass ? "cannot be taken over" : "not taken over: overload = reset");
+		session_turn_away(worker, session, "421 4.3.2 No room to relay this session over TLS, try again later\r\n",
+		                  pass ? "cannot be taken over" : "not taken over: overload = reset");
 	}
 }
 
@@ -71,6 +72,7 @@ void session_adopt(struct worker *worker, struct session *session, enum takeover
 		.capabilities = worker_capabilities(smtp),
 		.session_context = session,
 	};
+	memcpy(params.client_addr, flow->key.client, 16);
 	memcpy(params.server_addr, flow->key.server, 16);
 	strlcpy(params.client_name, smtp->client_name, sizeof(params.client_name));
 	strlcpy(params.server_name, smtp->server_name, sizeof(params.server_name));
@@ -79,6 +81,8 @@ void session_adopt(struct worker *worker, struct session *session, enum takeover
 		not_adopted(worker, session, STAT_takeover_impossible);
 		return;
 	}
+	if (worker->takeovers >= worker->config.takeovers_max && !TAILQ_EMPTY(&worker->lingering))
+		flow_enter_state(worker->flows, TAILQ_FIRST(&worker->lingering)->flow, FLOW_CLOSED, worker->now_us);
 	if (worker->takeovers < worker->config.takeovers_max)
 		session->takeover = takeover_new(&worker->env, &params, worker->now_us);
 	if (!session->takeover) {
@@ -115,6 +119,7 @@ void worker_taken(void *context, struct flow *flow, enum side from, struct rte_m
 	struct session *session = flow->session;
 	bool draining = flow->stream != NULL;
 
+	stats_inc(worker->stats, STAT_taken_packets);
 	if (session) {
 		takeover_input(session->takeover, from, packet, worker->now_us);
 		if (!draining) /* flow_drain's caller looks when all has been handed over */
@@ -161,6 +166,7 @@ static bool emit(void *context, void *session_context, enum side to, struct tcp_
 	mbuf->data_len = (uint16_t)len;
 	mbuf->pkt_len = (uint32_t)len;
 	session->flow->bytes[side_other(to)] += segment->payload_len;
+	stats_inc(worker->stats, STAT_built_packets);
 	worker_tx(worker, port, mbuf);
 	return true;
 }

@@ -42,6 +42,8 @@ void flow_stream_free(struct flow_table *table, struct flow *flow)
 			struct flow_held *held = stream->held[s];
 			stream->held[s] = held->later;
 			held_free(table, stream, held);
+			if (!flow->released) /* else: a copy, made to follow */
+				stats_inc(table->stats, STAT_drop_held);
 		}
 	}
 	BUG_ON(stream->held_count);
@@ -257,6 +259,14 @@ void flow_stream_advance(struct flow_table *table, struct flow *flow)
 
 /* ---- holding ---- */
 
+/* Of a flow that is only followed, what would be held is a copy: nothing is lost with it. */
+static bool not_held(struct flow_table *table, const struct flow *flow, enum stats_counter why)
+{
+	if (watched(flow))
+		stats_inc(table->stats, why);
+	return false;
+}
+
 /* Puts a segment into its place; overlaps with what is held already are cut off the new one. */
 static bool hold(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
 {
@@ -265,28 +275,24 @@ static bool hold(struct flow_table *table, struct flow *flow, enum side side, st
 	/* What is next in order passes through here too: half of the room is its own, whatever others leave out of order. */
 	bool in_order = packet->seq == flow->side[side].next;
 	uint32_t total_max = in_order ? table->limits.held_segments_total_max : table->limits.held_segments_total_max / 2;
-	if ((!in_order && stream->held_count >= table->limits.held_segments_max) || table->held_total >= total_max) {
-		stats_inc(table->stats, STAT_drop_held_limit);
-		return false;
-	}
+	if ((!in_order && stream->held_count >= table->limits.held_segments_max) || table->held_total >= total_max)
+		return not_held(table, flow, STAT_drop_held_limit);
 	for (; *at && !seq_after((*at)->packet.seq, packet->seq); at = &(*at)->later) {
 		uint32_t covered = (*at)->packet.seq + packet_seq_len(&(*at)->packet) - packet->seq;
 		if ((int32_t)covered <= 0)
 			continue;
 		if (covered >= packet_seq_len(packet))
-			return false; /* a copy of what waits */
+			return not_held(table, flow, STAT_drop_duplicate);
 		packet_drop_head(packet, (uint16_t)(covered < packet->payload_len ? covered : packet->payload_len));
 	}
 	if (*at && seq_before((*at)->packet.seq, packet->seq + packet_seq_len(packet))) {
 		packet_keep_head(packet, (uint16_t)((*at)->packet.seq - packet->seq));
 		if (!packet->payload_len)
-			return false;
+			return not_held(table, flow, STAT_drop_duplicate);
 	}
 	struct flow_held *held = malloc(sizeof(*held));
-	if (!held) {
-		stats_inc(table->stats, STAT_drop_held_limit);
-		return false;
-	}
+	if (!held)
+		return not_held(table, flow, STAT_drop_held_limit);
 	*held = (struct flow_held){.later = *at, .mbuf = mbuf, .packet = *packet};
 	*at = held;
 	stream->held_count++;
@@ -321,8 +327,10 @@ void flow_stream_segment(struct flow_table *table, struct flow *flow, enum side 
 			old = packet->payload_len;
 		struct packet head;
 		struct rte_mbuf *copy = old ? copy_head(packet, mbuf, (uint16_t)old, &head) : NULL;
-		if (copy)
+		if (copy) {
+			stats_inc(table->stats, STAT_split_segments);
 			forward(table, flow, side, copy, &head);
+		}
 		packet_drop_head(packet, (uint16_t)old);
 	}
 	if (!hold(table, flow, side, mbuf, packet)) {

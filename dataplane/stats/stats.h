@@ -27,6 +27,8 @@
 	X(rx_bytes, "... their bytes") \
 	X(tx_packets, "packets sent by the worker: forwarded or its own") \
 	X(tx_bytes, "... their bytes") \
+	X(taken_packets, "packets of sessions taken over, and ICMP about them: for waxseal, not passed") \
+	X(built_packets, "packets of waxseal's own, in tx_packets") \
 	X(forward_packets, "packets passed that are not SMTP (ports owned by DPDK; the kernel's are not seen)") \
 	X(flows_opened, "connections whose SYN was seen") \
 	X(flows_joined, "connections joined in the middle") \
@@ -37,7 +39,7 @@
 	X(flows_aged, "flows removed for being idle") \
 	X(held_segments, "segments held for order or approval") \
 	X(rewritten_segments, "retransmissions sent on as their first copy") \
-	X(split_segments, "segments split at a decision point") \
+	X(split_segments, "segments split: their head leaves, the rest waits") \
 	X(syn_cleaned, "SYNs whose data, Fast Open or MPTCP was taken out") \
 	X(takeovers, "sessions adopted") \
 	X(takeover_no_memory, "sessions that could not be adopted for lack of room") \
@@ -60,8 +62,10 @@
 	X(drop_held_limit, "dropped: past the limit of held segments") \
 	X(drop_kept_limit, "dropped: past the limit of kept bytes") \
 	X(drop_state, "dropped: not acceptable in the flow's state") \
+	X(drop_duplicate, "dropped: a copy of a segment that is held") \
+	X(drop_held, "dropped: held by a flow that was cut or closed") \
 	X(drop_cut, "dropped: flow was cut") \
-	X(drop_no_mbuf, "dropped: no packet buffer") \
+	X(drop_no_mbuf, "not sent for lack of a packet buffer: waxseal's own, or the head of a split segment") \
 	X(drop_ring, "dropped: ring full") \
 	X(drop_tx, "dropped: transmit queue full") \
 	X(events_lost, "session events lost: ring full")

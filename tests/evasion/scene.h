@@ -6,7 +6,8 @@
  * reads a frame here: a mistake there must not hide itself.
  *
  * Of every row, checked by itself: a frame that leaves has right checksums; while a session is watched or taken over,
- * no byte of its streams leaves in two forms; in the end every packet buffer has come back.
+ * no byte of its streams leaves in two forms; in the end the counters add up (packets in = packets out + drops by
+ * reason), and every packet buffer has come back.
  */
 #ifndef EVASION_SCENE_H
 #define EVASION_SCENE_H
@@ -473,11 +474,31 @@ SCENE int scene_open(void **state)
 	return scene_open_with(&config);
 }
 
+/* Every packet that came has left, was for waxseal itself, or is counted as dropped. */
+static void counters_add_up(void)
+{
+	static const enum stats_counter in[] = {STAT_rx_packets, STAT_built_packets, STAT_split_segments};
+	static const enum stats_counter out[] = {STAT_tx_packets,     STAT_taken_packets,        STAT_flows_refused,  STAT_flows_refused_prefix,
+	                                         STAT_drop_checksum,  STAT_drop_malformed,       STAT_drop_fragment,  STAT_drop_unparsed,
+	                                         STAT_drop_window,    STAT_drop_reset,           STAT_drop_timestamp, STAT_drop_held_limit,
+	                                         STAT_drop_kept_limit, STAT_drop_state,          STAT_drop_duplicate, STAT_drop_held,
+	                                         STAT_drop_cut};
+	uint64_t came = 0, went = 0;
+	for (unsigned i = 0; i < sizeof(in) / sizeof(in[0]); i++)
+		came += stats_get(s.stats, in[i]);
+	for (unsigned i = 0; i < sizeof(out) / sizeof(out[0]); i++)
+		went += stats_get(s.stats, out[i]);
+	if (came != went)
+		fail_msg("%llu packets came or were made, %llu are accounted for", (unsigned long long)came, (unsigned long long)went);
+}
+
 SCENE int scene_close(void **state)
 {
 	(void)state;
 	s.loose = true; /* the resets of sessions taken over */
 	worker_free(s.worker, s.now);
+	if (stats_get(s.stats, STAT_rx_packets)) /* else a row that goes past worker_input */
+		counters_add_up();
 	policy_image_close(s.image);
 	stats_free(s.stats);
 	if (rte_mempool_in_use_count(s.pool))
