@@ -50,7 +50,7 @@ LIBS_flow      = -ljansson -lxxhash $(DPDK_LIBS)
 LIBS_port      = -lbpf $(DPDK_LIBS)
 LIBS_worker    = -lssl -lcrypto -ljansson -linih -lxxhash -lbsd $(DPDK_LIBS)
 LIBS_control   := -ljansson -linih -lxxhash
-LIBS_agent     := -lxxhash -lhiredis -lev -ljansson -lmicrohttpd -linih
+LIBS_agent     := -lxxhash -lhiredis -lev -ljansson -lmicrohttpd -linih -lunbound -lpthread
 LIBS_cli       := -lxxhash -lhiredis -ljansson -linih
 
 .PHONY: all help clean setup

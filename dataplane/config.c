@@ -43,6 +43,7 @@ static const struct option options[] = {
 	{"events", "file", TEXT, AT(events), 0, 0, ""},
 	{"redis", "", OTHER_PROGRAM, 0, 0, 0, ""},
 	{"agent", "", OTHER_PROGRAM, 0, 0, 0, ""},
+	{"dns", "", OTHER_PROGRAM, 0, 0, 0, ""},
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 

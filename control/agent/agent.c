@@ -25,7 +25,7 @@
 #define REFUSED_LOGGED_MAX 20 /* at one compile */
 
 struct agent_timers {
-	ev_timer publish, heartbeat, expiry;
+	ev_timer publish, heartbeat, expiry, dns;
 };
 
 __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
@@ -145,7 +145,8 @@ static enum written write_image(struct agent *agent, uint64_t now)
 	uint64_t generation = agent->generation_present ? agent->generation : now, start = monotonic_us();
 	size_t len;
 
-	void *bytes = store_compile(agent->store, generation, now, agent->force, &len, image->error, sizeof(image->error));
+	struct discovered *discovered = domains_discovered(agent->domains);
+	void *bytes = store_compile(agent->store, discovered, generation, now, agent->force, &len, image->error, sizeof(image->error));
 	if (!bytes && !image->error[0])
 		return UNCHANGED;
 	image->compile_ms = (double)(monotonic_us() - start) / 1000;
@@ -173,22 +174,43 @@ static enum written write_image(struct agent *agent, uint64_t now)
 	return WRITTEN;
 }
 
+static void save(struct agent *agent)
+{
+	char error[AGENT_ERROR_MAX];
+
+	if (memory_write(agent->config.rules, store_rules(agent->store), agent->image.generation, domains_remember(agent->domains), error,
+			 sizeof(error)) != 0)
+		say("[agent] rules: %s; a restart will have forgotten them", error);
+}
+
+static void log_tie(struct agent *agent)
+{
+	const struct discovered *discovered = domains_discovered(agent->domains);
+
+	if (discovered && discovered->ties != agent->ties_logged && discovered->ties)
+		say("dns: %zu addresses in two providers: %s", discovered->ties, discovered->tie);
+	agent->ties_logged = discovered ? discovered->ties : 0;
+}
+
 static void publish(struct agent *agent)
 {
 	struct agent_timers *timers = agent->timers;
-	char error[AGENT_ERROR_MAX];
 	uint64_t now = (uint64_t)time(NULL);
 
 	debounce_clear(&agent->debounce);
 	ev_timer_stop(agent->loop, &timers->publish);
+	ev_timer_stop(agent->loop, &timers->dns);
 	if (!may_compile(agent))
 		return;
 	enum written written = write_image(agent, now);
+	ev_now_update(agent->loop);
+	agent->compiled_mono = ev_now(agent->loop);
 	if (written == WRITTEN) {
 		say("image generation=%" PRIu64 " rules=%" PRIu64 " bytes=%" PRIu64 " compile_ms=%.1f", agent->image.generation,
 		    agent->image.rules, agent->image.bytes, agent->image.compile_ms);
-		if (memory_write(agent->config.rules, store_rules(agent->store), agent->image.generation, error, sizeof(error)) != 0)
-			say("[agent] rules: %s; a restart will have forgotten them", error);
+		save(agent);
+		log_tie(agent);
+		domains_want(agent->domains, store_rules(agent->store));
 	} else if (written == FAILED) {
 		timer_set(agent, &timers->publish, AGENT_RETRY_S);
 	}
@@ -201,6 +223,47 @@ static void publish(struct agent *agent)
 	tell(agent);
 	if (agent->once)
 		finish(agent, written == FAILED);
+}
+
+/* ---- the DNS ---- */
+
+/* Answers come in bursts after a start or an outage of the DNS: many rules make a compile long, and it must not be
+ * all that the agent does. */
+static void on_addresses(void *context)
+{
+	struct agent *agent = context;
+	struct agent_timers *timers = agent->timers;
+
+	agent->force = true;
+	if (ev_is_active(&timers->dns) || !may_compile(agent) || agent->once)
+		return;
+	double pause = agent->compiled_mono + AGENT_DNS_SHARE * agent->image.compile_ms / 1000 - ev_now(agent->loop);
+	double quiet = DEBOUNCE_MAX_US / 1e6;
+	timer_set(agent, &timers->dns, pause > quiet ? pause : quiet);
+}
+
+static void on_save(void *context)
+{
+	struct agent *agent = context;
+
+	if (agent->seeded)
+		save(agent);
+}
+
+static void tell_presence(struct agent *agent)
+{
+	double now = ev_now(agent->loop);
+
+	if (!agent->presence || now - agent->presence_at < PRESENCE_WRITE_S || watch_state(agent->watch) != WATCH_LIVE)
+		return;
+	agent->presence_at = now;
+	struct presence_facts facts = {
+		.version = AGENT_VERSION, .generation = agent->generation, .image_generation = agent->image.generation,
+		.image_compiled_at = agent->image.compiled_at, .image_failed = agent->image.error[0] != 0,
+		.rules = ruleset_count(store_rules(agent->store)), .refused = store_refused(agent->store, NULL, NULL),
+		.now_s = (uint64_t)time(NULL),
+	};
+	presence_write(agent->presence, agent->watch, &facts);
 }
 
 /* ---- events of the watch ---- */
@@ -302,6 +365,8 @@ static void on_state(void *context)
 	agent->state_since = (uint64_t)time(NULL);
 	if (state == WATCH_LIVE) {
 		say("redis live address=%s keys=%zu", agent->config.redis_address, store_keys(agent->store));
+		domains_tell(agent->domains, agent->watch);
+		agent->presence_at = 0;
 		agent->outage = false;
 	} else if (state == WATCH_PAUSED) {
 		if (!agent->outage) /* the attempts that follow say nothing new */
@@ -333,10 +398,18 @@ static void on_expiry(struct ev_loop *loop, ev_timer *timer, int events)
 	publish(agent);
 }
 
+static void on_dns(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	publish(timer->data);
+}
+
 static void on_heartbeat(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	(void)loop;
 	(void)events;
+	tell_presence(timer->data);
 	tell(timer->data);
 }
 
@@ -355,12 +428,17 @@ static void recall(struct agent *agent)
 {
 	char error[AGENT_ERROR_MAX], image_error[AGENT_ERROR_MAX];
 	uint64_t generation = 0;
-	struct ruleset *rules = memory_read(agent->config.rules, &generation, error, sizeof(error));
+	json_t *discovered = NULL;
+	struct ruleset *rules = memory_read(agent->config.rules, &generation, &discovered, error, sizeof(error));
 
 	if (*error)
 		say("%s", error);
 	if (rules)
 		agent->seeded = store_seed(agent->store, rules);
+	domains_recall(agent->domains, discovered);
+	json_decref(discovered);
+	if (agent->seeded)
+		domains_want(agent->domains, store_rules(agent->store));
 	struct policy_image *image = policy_image_open(agent->config.image, image_error, sizeof(image_error));
 	if (image) {
 		const struct image_header *header = policy_image_header(image);
@@ -395,6 +473,7 @@ int agent_start(struct agent *agent, char *error, size_t error_len)
 		.wants = on_wants, .hash = on_hash, .wrong = on_wrong, .gone = on_gone, .flushed = on_flushed,
 		.generation = on_generation, .sync_begin = on_sync_begin, .sync_end = on_sync_end, .state = on_state,
 	};
+	static const struct domains_ops domains_ops = {.changed = on_addresses, .save = on_save};
 	struct agent_timers *timers = calloc(1, sizeof(*timers));
 
 	agent->timers = timers;
@@ -407,8 +486,9 @@ int agent_start(struct agent *agent, char *error, size_t error_len)
 	}
 	ev_timer_init(&timers->publish, on_publish, 0, 0);
 	ev_timer_init(&timers->expiry, on_expiry, 0, 0);
+	ev_timer_init(&timers->dns, on_dns, 0, 0);
 	ev_timer_init(&timers->heartbeat, on_heartbeat, AGENT_HEARTBEAT_S, AGENT_HEARTBEAT_S);
-	timers->publish.data = timers->expiry.data = timers->heartbeat.data = agent;
+	timers->publish.data = timers->expiry.data = timers->heartbeat.data = timers->dns.data = agent;
 	agent->started_at = agent->state_since = (uint64_t)time(NULL);
 	agent->running = true;
 	if (agent->config.metrics_port && !agent->once) {
@@ -416,8 +496,10 @@ int agent_start(struct agent *agent, char *error, size_t error_len)
 		if (!agent->metrics)
 			return -1;
 	}
+	agent->domains = domains_new(agent->loop, &agent->config, &domains_ops, agent);
 	recall(agent);
 	if (!agent->once) {
+		agent->presence = presence_new(&agent->config);
 		/* A folder that is not there is found now, not at the first heartbeat. */
 		if (report_state(agent, error, error_len) != 0)
 			return -1;
@@ -434,10 +516,15 @@ void agent_stop(struct agent *agent)
 		ev_timer_stop(agent->loop, &timers->publish);
 		ev_timer_stop(agent->loop, &timers->heartbeat);
 		ev_timer_stop(agent->loop, &timers->expiry);
+		ev_timer_stop(agent->loop, &timers->dns);
 		agent->running = false;
 		tell(agent);
+		if (agent->domains && agent->seeded && !agent->once)
+			save(agent);
 	}
+	presence_free(agent->presence);
 	metrics_stop(agent->metrics);
+	domains_free(agent->domains);
 	watch_free(agent->watch);
 	store_free(agent->store);
 	free(timers);

@@ -1,20 +1,23 @@
 /*
  * agent.h - waxseal-agent: Redis in, policy image out, and what it says about itself.
  *
- * Enters: events of watch/. Leaves: the image, agent-rules.json (memory.h), agent.json and /metrics
- * (report.h). An image is written only when the store is in step with Redis, or from what was in force.
+ * Enters: events of watch/, what the DNS says (domains.h). Leaves: the image, agent-rules.json (memory.h),
+ * agent.json and /metrics (report.h), and its findings and presence in Redis. An image is written only when the store is in step with Redis, or from what was in force.
  */
 #ifndef WAXSEAL_AGENT_H
 #define WAXSEAL_AGENT_H
 
 #include "../policy/config.h"
 #include "debounce.h"
+#include "domains.h"
+#include "presence.h"
 #include "store.h"
 #include "watch.h"
 
 #define AGENT_VERSION "0.1"
 #define AGENT_HEARTBEAT_S 1.0
 #define AGENT_RETRY_S 1.0 /* after an image could not be written */
+#define AGENT_DNS_SHARE 4     /* a compile that the DNS asks for waits this many times as long as the last one took */
 #define AGENT_ERROR_MAX 512
 
 struct metrics;
@@ -35,6 +38,8 @@ struct agent {
 	struct store *store;
 	struct watch *watch;
 	struct metrics *metrics;
+	struct domains *domains;   /* NULL: no discovery */
+	struct presence *presence; /* NULL: it tells nobody */
 	struct debounce debounce;
 	struct agent_image image;
 	struct agent_counts counts;
@@ -49,7 +54,8 @@ struct agent {
 	int exit_code;
 	uint64_t started_at, state_since;
 	uint64_t refused_logged; /* print of what was logged */
-	double state_failed_at;
+	uint64_t ties_logged;
+	double state_failed_at, compiled_mono, presence_at;
 	void *timers; /* struct agent_timers */
 };
 

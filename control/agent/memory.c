@@ -30,13 +30,14 @@ static struct rule *rule_from_json(const char *key, json_t *attributes)
 	return rule_parse(key, fields, count, error, sizeof(error));
 }
 
-struct ruleset *memory_read(const char *path, uint64_t *generation, char *error, size_t error_len)
+struct ruleset *memory_read(const char *path, uint64_t *generation, json_t **discovered, char *error, size_t error_len)
 {
 	json_error_t where;
 	const char *key;
 	json_t *attributes;
 
 	*error = 0;
+	*discovered = NULL;
 	if (access(path, F_OK) != 0 && errno == ENOENT)
 		return NULL;
 	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
@@ -59,11 +60,13 @@ struct ruleset *memory_read(const char *path, uint64_t *generation, char *error,
 		}
 	}
 	*generation = (uint64_t)json_integer_value(json_object_get(root, "generation"));
+	*discovered = json_incref(json_object_get(root, "discovered"));
 	json_decref(root);
 	return set;
 }
 
-int memory_write(const char *path, const struct ruleset *rules, uint64_t generation, char *error, size_t error_len)
+int memory_write(const char *path, const struct ruleset *rules, uint64_t generation, json_t *discovered, char *error,
+		 size_t error_len)
 {
 	json_t *root = json_object(), *object = json_object();
 	struct rule_field fields[RULE_FIELDS_MAX];
@@ -79,6 +82,8 @@ int memory_write(const char *path, const struct ruleset *rules, uint64_t generat
 			json_object_set_new(attributes, fields[f].name, json_string(fields[f].value));
 		json_object_set_new(object, rule_key(rule), attributes);
 	}
+	if (discovered)
+		json_object_set_new(root, "discovered", discovered);
 	char *text = json_dumps(root, JSON_INDENT(1));
 	if (text)
 		rc = image_write(path, text, strlen(text), error, error_len);

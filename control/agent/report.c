@@ -71,6 +71,8 @@ static json_t *state_json(const struct agent *agent)
 	json_object_set_new(state, "redis", redis);
 	json_object_set_new(state, "image", image);
 	json_object_set_new(state, "counts", numbers);
+	json_object_set_new(redis, "write_error", json_string(watch_write_error(agent->watch)));
+	json_object_set_new(state, "dns", domains_report(agent->domains));
 	return state;
 }
 
@@ -106,6 +108,7 @@ int report_state(const struct agent *agent, char *error, size_t error_len)
 char *report_metrics(const struct agent *agent)
 {
 	const struct watch_counts *watch = watch_counts(agent->watch);
+	const struct discover_counts dns = domains_counts(agent->domains);
 	const struct { const char *name, *type, *help; double value; } rows[] = {
 		{"redis_up", "gauge", "1 while the agent is in step with Redis", watch_state(agent->watch) == WATCH_LIVE},
 		{"redis_connects_total", "counter", "attempts to connect to Redis", (double)watch->connects},
@@ -124,6 +127,14 @@ char *report_metrics(const struct agent *agent)
 		{"compile_seconds", "gauge", "time that the last compile took", agent->image.compile_ms / 1000},
 		{"images_total", "counter", "images written", (double)agent->counts.images},
 		{"compile_errors_total", "counter", "compiles that failed", (double)agent->counts.compile_errors},
+		{"redis_writes_total", "counter", "findings and heartbeats sent to Redis", (double)watch->writes},
+		{"redis_writes_refused_total", "counter", "of these, refused by Redis", (double)watch->writes_refused},
+		{"dns_domains", "gauge", "domains whose MX are looked after", (double)dns.domains},
+		{"dns_domains_failing", "gauge", "of these, without an answer the last time", (double)dns.failing},
+		{"dns_questions_total", "counter", "questions to the DNS", (double)dns.questions},
+		{"dns_failures_total", "counter", "questions that the DNS could not answer", (double)dns.failures},
+		{"dns_timeouts_total", "counter", "of these, without any answer in time", (double)dns.timeouts},
+		{"dns_records_ignored_total", "counter", "records that name no mail server, or past a limit", (double)dns.ignored},
 		{"write_errors_total", "counter", "images that could not be written", (double)agent->counts.write_errors},
 	};
 	char *text = NULL;

@@ -357,6 +357,7 @@ static void set_conflict(struct group *group, const char *why)
 
 struct compiling {
 	struct store *store;
+	struct discovered *discovered;
 	uint64_t generation, now;
 	void *image; /* of the last set that compiled */
 	size_t len;
@@ -365,7 +366,7 @@ struct compiling {
 static bool try_compile(struct compiling *c, char *error, size_t error_len)
 {
 	size_t len;
-	void *image = ruleset_compile(c->store->live, c->generation, c->now, &len, error, error_len);
+	void *image = ruleset_compile_discovered(c->store->live, c->discovered, c->generation, c->now, &len, error, error_len);
 
 	if (!image)
 		return false;
@@ -442,11 +443,11 @@ static int compare_changes(const void *a, const void *b)
 	return strcmp(((const struct change *)a)->group->key, ((const struct change *)b)->group->key);
 }
 
-void *store_compile(struct store *store, uint64_t generation, uint64_t now, bool force, size_t *len, char *error,
-		    size_t error_len)
+void *store_compile(struct store *store, struct discovered *discovered, uint64_t generation, uint64_t now, bool force,
+		    size_t *len, char *error, size_t error_len)
 {
 	struct retry retry = {.store = store, .left = STORE_RETRIES_MAX};
-	struct compiling c = {.store = store, .generation = generation, .now = now};
+	struct compiling c = {.store = store, .discovered = discovered, .generation = generation, .now = now};
 	size_t pending = 0, count = 0;
 
 	twalk_r(store->groups, retry_group, &retry);

@@ -39,10 +39,10 @@ bool store_sync_end(struct store *store, bool generation_present);
 bool store_refuses_empty(const struct store *store);
 
 bool store_pending(const struct store *store); /* is there anything to compile? */
-/* Brings what is pending into force and compiles. NULL with `error` "" if that changes nothing and `force` is
+/* Brings what is pending into force and compiles, with what the DNS says (may be NULL). NULL with `error` "" if that changes nothing and `force` is
  * false; NULL with an error only if what was in force no longer compiles. */
-void *store_compile(struct store *store, uint64_t generation, uint64_t now, bool force, size_t *len, char *error,
-		    size_t error_len);
+void *store_compile(struct store *store, struct discovered *discovered, uint64_t generation, uint64_t now, bool force,
+		    size_t *len, char *error, size_t error_len);
 uint64_t store_next_expiry(const struct store *store, uint64_t now); /* Unix seconds, 0: none */
 
 size_t store_keys(const struct store *store);                    /* rule keys that Redis has */

@@ -40,10 +40,10 @@ struct watch {
 	ev_timer tick, retry, settle;
 	double pause, synced_at;
 	struct keyqueue queue;
-	unsigned under_way;
+	unsigned under_way, writes;
 	bool scanning, generation_asked, syncing;
 	char pattern[PATTERN_MAX], generation_key[CONTROL_PREFIX_MAX + 16];
-	char error[WATCH_ERROR_MAX];
+	char error[WATCH_ERROR_MAX], write_error[WATCH_ERROR_MAX];
 	struct watch_counts counts;
 };
 
@@ -91,7 +91,7 @@ __attribute__((format(printf, 2, 3))) static void fail(struct watch *watch, cons
 	ev_timer_stop(watch->loop, &watch->tick);
 	ev_timer_stop(watch->loop, &watch->settle);
 	keyqueue_dispose(&watch->queue);
-	watch->under_way = 0;
+	watch->under_way = watch->writes = 0;
 	watch->scanning = watch->generation_asked = watch->syncing = false;
 	watch->counts.failures++;
 	ev_timer_set(&watch->retry, watch->pause, 0);
@@ -272,6 +272,38 @@ void watch_resync(struct watch *watch)
 	ev_timer_set(&watch->settle, WATCH_SETTLE_S, 0);
 	ev_timer_start(watch->loop, &watch->settle);
 }
+
+/* ---- writing ---- */
+
+static void on_written(redisAsyncContext *ac, void *memory, void *data)
+{
+	const redisReply *reply = memory;
+	struct watch *watch = ac->data;
+
+	(void)data;
+	if (!reply || ac != watch->line[COMMANDS])
+		return;
+	watch->heard[COMMANDS] = ev_now(watch->loop);
+	watch->writes--;
+	watch->write_error[0] = 0;
+	if (reply->type != REDIS_REPLY_ERROR)
+		return;
+	watch->counts.writes_refused++;
+	snprintf(watch->write_error, sizeof(watch->write_error), "%.200s", reply->str);
+}
+
+bool watch_write(struct watch *watch, int argc, const char *const *argv)
+{
+	if (watch->state != WATCH_LIVE || watch->writes == WATCH_WRITES_MAX)
+		return false;
+	if (redisAsyncCommandArgv(watch->line[COMMANDS], on_written, NULL, argc, (const char **)argv, NULL) != REDIS_OK)
+		return false;
+	watch->writes++;
+	watch->counts.writes++;
+	return true;
+}
+
+const char *watch_write_error(const struct watch *watch) { return watch->write_error; }
 
 /* ---- invalidations ---- */
 

@@ -27,6 +27,8 @@
 #define WATCH_FIELDS_MAX 256        /* of one hash; no rule has nearly as many */
 #define WATCH_ERROR_MAX 256
 
+#define WATCH_WRITES_MAX 4096       /* the agent's own findings under way */
+
 enum watch_state {
 	WATCH_PAUSED,     /* until the next attempt */
 	WATCH_CONNECTING, /* both connections, login, subscription, tracking */
@@ -48,7 +50,7 @@ struct watch_ops {
 };
 
 struct watch_counts {
-	uint64_t connects, failures, invalidations, syncs, fetches;
+	uint64_t connects, failures, invalidations, syncs, fetches, writes, writes_refused;
 };
 
 struct ev_loop;
@@ -57,6 +59,11 @@ struct watch;
 struct watch *watch_new(struct ev_loop *loop, const struct control_config *config, const struct watch_ops *ops, void *context);
 void watch_free(struct watch *watch);
 void watch_resync(struct watch *watch); /* read everything again, WATCH_SETTLE_S from now */
+
+/* Sends one command, of the agent's own findings, and does not wait. A refusal (a replica, a user who may not write, a
+ * full memory) is counted and ends nothing. False: not live, or too many are under way; try again later. */
+bool watch_write(struct watch *watch, int argc, const char *const *argv);
+const char *watch_write_error(const struct watch *watch); /* of the last write that was answered; "" */
 
 enum watch_state watch_state(const struct watch *watch);
 bool watch_syncing(const struct watch *watch); /* between sync_begin and sync_end, or about to be */

@@ -28,6 +28,10 @@ struct compiler {
 	const char **provider_names; /* by destination */
 	uint32_t destination_count;
 	struct prefix_table prefixes;
+	struct discovered *discovered; /* NULL: none */
+	struct place *places;
+	size_t place_count;
+	uint32_t *rule_at, *destination_at; /* by index in `set`: of a domain or provider that is in force; IMAGE_NONE */
 	uint32_t default_rule, inbound_rule;
 	struct why why;
 };
@@ -119,7 +123,7 @@ static void add_defaults(struct compiler *c)
 	add_destination(c, "*", c->default_rule, star ? star->pool : "", star ? servername_of(star) : "");
 }
 
-static int add_provider(struct compiler *c, const struct rule *rule)
+static int add_provider(struct compiler *c, const struct rule *rule, size_t at)
 {
 	/* Without a level it is there for its pool and its counters: the rule stays that of "*". */
 	uint32_t index = attribute_given(rule, "level") ? add_rule(c, rule) : c->default_rule;
@@ -128,6 +132,8 @@ static int add_provider(struct compiler *c, const struct rule *rule)
 	if (c->destination_count == IMAGE_DESTINATIONS_MAX)
 		return why_set(&c->why, "%s: more than %u providers", rule->key, IMAGE_DESTINATIONS_MAX - 1);
 	destination = add_destination(c, rule->name, index, rule->pool, servername_of(rule));
+	c->rule_at[at] = index;
+	c->destination_at[at] = destination;
 	for (size_t i = 0; i < rule->nets.count; i++)
 		prefix_table_add(&c->prefixes, &rule->nets.items[i], destination);
 	for (size_t i = 0; i < rule->domains.count; i++)
@@ -136,8 +142,9 @@ static int add_provider(struct compiler *c, const struct rule *rule)
 	return 0;
 }
 
-static int add_one(struct compiler *c, const struct rule *rule)
+static int add_one(struct compiler *c, size_t at)
 {
+	const struct rule *rule = ruleset_at(c->set, at);
 	const char *unsupported;
 
 	if (expired(c, rule))
@@ -148,16 +155,68 @@ static int add_one(struct compiler *c, const struct rule *rule)
 	switch (rule->kind) {
 	case POLICY_DOMAIN:
 	case POLICY_PARENT:
-		domain_table_add(&c->domains, (struct domain_entry){strings_put(&c->strings, rule->name), add_rule(c, rule), true});
+		c->rule_at[at] = add_rule(c, rule);
+		domain_table_add(&c->domains, (struct domain_entry){strings_put(&c->strings, rule->name), c->rule_at[at], true});
 		return 0;
 	case POLICY_PROVIDER:
-		return add_provider(c, rule);
+		return add_provider(c, rule, at);
 	case POLICY_DEFAULT:
 	case POLICY_INBOUND:
 	case POLICY_CLIENT:
 		break; /* add_defaults has taken them, or rule_unsupported */
 	}
 	return 0;
+}
+
+/* ---- what the DNS says; discovered.c has decided whose it is ---- */
+
+static int by_destination(const void *a, const void *b)
+{
+	const struct place *x = *(const struct place *const *)a, *y = *(const struct place *const *)b;
+
+	if (x->rule != y->rule)
+		return x->rule < y->rule ? -1 : 1;
+	return strcmp(x->mx, y->mx);
+}
+
+/* A destination for each rule and server name; those of one provider share its name, and so its counters. */
+static uint32_t place_destination(struct compiler *c, const struct place *place)
+{
+	const struct rule *rule = place->rule == IMAGE_NONE ? NULL : ruleset_at(c->set, place->rule);
+	const struct rule *star = ruleset_find(c->set, "*");
+	bool provider = rule && rule->kind == POLICY_PROVIDER;
+
+	/* What the operator says is the server's name goes before what the DNS says. */
+	if (provider && (!*place->mx || *servername_of(rule)))
+		return c->destination_at[place->rule];
+	if (c->destination_count == IMAGE_DESTINATIONS_MAX)
+		return IMAGE_NONE;
+	if (provider)
+		return add_destination(c, rule->name, c->rule_at[place->rule], rule->pool, place->mx);
+	if (!rule)
+		return add_destination(c, place->mx, c->default_rule, star && !expired(c, star) ? star->pool : "", place->mx);
+	return add_destination(c, rule->name, c->rule_at[place->rule], rule->pool, *servername_of(rule) ? servername_of(rule) : place->mx);
+}
+
+static void add_places(struct compiler *c)
+{
+	const struct place **order = must(calloc(c->place_count + 1, sizeof(*order)));
+	uint32_t destination = IMAGE_NONE;
+
+	for (size_t i = 0; i < c->place_count; i++)
+		order[i] = &c->places[i];
+	qsort(order, c->place_count, sizeof(*order), by_destination);
+	for (size_t i = 0; i < c->place_count; i++) {
+		if (i == 0 || by_destination(&order[i - 1], &order[i]) != 0)
+			destination = place_destination(c, order[i]);
+		if (destination == IMAGE_NONE || c->prefixes.count >= IMAGE_PREFIXES_MAX) {
+			c->discovered->left_out++;
+			continue;
+		}
+		prefix_table_add(&c->prefixes, &order[i]->net, destination);
+		c->discovered->prefixes++;
+	}
+	free(order);
 }
 
 static int add_all(struct compiler *c)
@@ -171,15 +230,18 @@ static int add_all(struct compiler *c)
 		matches += ruleset_at(c->set, i)->match.count + 2;
 	c->rules = must(calloc(count + 2, sizeof(*c->rules)));
 	c->matches = must(calloc(matches + 1, sizeof(*c->matches)));
-	c->destinations = must(calloc(count + 1, sizeof(*c->destinations)));
-	c->provider_names = must(calloc(count + 1, sizeof(*c->provider_names)));
+	c->destinations = must(calloc(count + c->place_count + 1, sizeof(*c->destinations)));
+	c->provider_names = must(calloc(count + c->place_count + 1, sizeof(*c->provider_names)));
+	c->rule_at = must(calloc(count + 1, sizeof(*c->rule_at)));
+	c->destination_at = must(calloc(count + 1, sizeof(*c->destination_at)));
 	add_defaults(c);
 	for (size_t i = 0; i < count; i++) {
-		int err = add_one(c, ruleset_at(c->set, i));
+		int err = add_one(c, i);
 
 		if (err)
 			return err;
 	}
+	add_places(c);
 	if (c->strings.full)
 		return why_set(&c->why, "more than %u bytes of names and texts", IMAGE_STRINGS_MAX);
 	return 0;
@@ -272,15 +334,29 @@ static void dispose(struct compiler *c)
 	free(c->matches);
 	free(c->destinations);
 	free(c->provider_names);
+	free(c->places);
+	free(c->rule_at);
+	free(c->destination_at);
 }
 
 void *ruleset_compile(const struct ruleset *set, uint64_t generation, uint64_t now, size_t *len, char *error, size_t error_len)
 {
-	struct compiler c = {.set = set, .now = now};
+	return ruleset_compile_discovered(set, NULL, generation, now, len, error, error_len);
+}
+
+void *ruleset_compile_discovered(const struct ruleset *set, struct discovered *discovered, uint64_t generation, uint64_t now,
+				 size_t *len, char *error, size_t error_len)
+{
+	struct compiler c = {.set = set, .now = now, .discovered = discovered};
 	uint8_t *image = NULL;
 	int err;
 
 	strings_init(&c.strings);
+	if (discovered) {
+		discovered->prefixes = discovered->ties = discovered->left_out = 0;
+		discovered->tie[0] = 0;
+		c.places = discovered_places(discovered, set, now, &c.place_count);
+	}
 	err = add_all(&c);
 	if (!err)
 		err = domain_table_build(&c.domains, &c.strings, c.rules, &c.why);

@@ -53,4 +53,14 @@ int prefix_table_build(struct prefix_table *t, const char *const *provider_names
 void prefix_table_write4(const struct prefix_table *t, struct image_prefix4 *out);
 void prefix_table_write6(const struct prefix_table *t, struct image_prefix6 *out);
 
+/* ---- discovered.c ---- */
+struct place {
+	struct net net;  /* one address */
+	uint32_t rule;   /* whose destination it joins: index in the ruleset; IMAGE_NONE: that of "*" */
+	const char *mx;  /* the server's name; "" */
+};
+struct net discovered_net(const uint8_t addr[16]);
+/* Ascending by address; the caller frees. `discovered->ties` and `tie` are filled in. */
+struct place *discovered_places(struct discovered *discovered, const struct ruleset *set, uint64_t now, size_t *count);
+
 #endif

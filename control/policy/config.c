@@ -7,6 +7,7 @@
  */
 #include "config.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <ini.h>
 #include <stdbool.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 
 #define DATABASES_MAX 65535
+#define SECONDS_MAX 31536000
 
 struct option;
 /* NULL, or what would be right. */
@@ -116,6 +118,61 @@ static const char *read_database(struct control_config *config, const struct opt
 	return NULL;
 }
 
+static const char *read_flag(struct control_config *config, const struct option *option, const char *value)
+{
+	bool yes = !strcmp(value, "yes");
+
+	if (!yes && strcmp(value, "no") != 0)
+		return "yes or no";
+	*(bool *)((char *)config + option->offset) = yes;
+	return NULL;
+}
+
+static const char *read_seconds(struct control_config *config, const struct option *option, const char *value)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (*value < '0' || *value > '9' || *end || n < 1 || n > SECONDS_MAX)
+		return "a number of seconds from 1 to 31536000";
+	*(uint32_t *)((char *)config + option->offset) = (uint32_t)n;
+	return NULL;
+}
+
+/* "192.0.2.53, 2001:db8::53, 127.0.0.1@5353", or a file. */
+static const char *read_servers(struct control_config *config, const struct option *option, const char *value)
+{
+	static const char right[] = "addresses such as 192.0.2.53 or 127.0.0.1@5353, or the path of a resolv.conf";
+	char list[CONTROL_TEXT_MAX], *state = NULL;
+	struct in6_addr addr;
+
+	if (!*value || strlen(value) >= option->size)
+		return right;
+	snprintf(list, sizeof(list), "%s", value);
+	for (char *one = *value == '/' ? NULL : strtok_r(list, ", \t", &state); one; one = strtok_r(NULL, ", \t", &state)) {
+		size_t len = strcspn(one, "@");
+		char *end = "";
+		unsigned long port = one[len] ? strtoul(one + len + 1, &end, 10) : 53;
+		if (one[len] && (one[len + 1] < '0' || one[len + 1] > '9'))
+			return right;
+		one[len] = 0;
+		if (*end || port < 1 || port > 65535 || (inet_pton(AF_INET, one, &addr) != 1 && inet_pton(AF_INET6, one, &addr) != 1))
+			return right;
+	}
+	strcpy((char *)config + option->offset, value);
+	return NULL;
+}
+
+static const char *read_id(struct control_config *config, const struct option *option, const char *value)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+	if (strspn(value, allowed) != strlen(value) || strlen(value) >= option->size)
+		return "a name of at most 63 letters, digits, '.', '-' and '_'";
+	strcpy((char *)config + option->offset, value);
+	return NULL;
+}
+
 static const char *read_file_prefix(struct control_config *config, const struct option *option, const char *value)
 {
 	if (!*value || strchr(value, '/') || strlen(value) >= option->size)
@@ -142,6 +199,13 @@ static const struct option options[] = {
 	{"agent", "metrics", read_metrics, FIELD(metrics_host), "127.0.0.1:9825"},
 	{"agent", "state", read_path, FIELD(state), "/var/lib/waxseal/agent.json"},
 	{"agent", "rules", read_path, FIELD(rules), "/var/lib/waxseal/agent-rules.json"},
+	{"agent", "id", read_id, FIELD(id), ""},
+	{"dns", "enabled", read_flag, FIELD(dns_enabled), "yes"},
+	{"dns", "servers", read_servers, FIELD(dns_servers), "/etc/resolv.conf"},
+	{"dns", "trust_anchor", read_text, FIELD(dns_trust_anchor), ""},
+	{"dns", "ttl_min_s", read_seconds, FIELD(dns_ttl_min_s), "60"},
+	{"dns", "keep_s", read_seconds, FIELD(dns_keep_s), "604800"},
+	{"dns", "timeout_s", read_seconds, FIELD(dns_timeout_s), "10"},
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 

@@ -3,11 +3,12 @@
  *
  * Enters: the INI file that waxseald, waxseal-agent and waxseal share. Leaves: one struct of checked
  * values, or one line that says file, line, option and what would be right. Options that only waxseald
- * reads are its own to judge and are passed over; in [redis] and [agent] an unknown one is an error.
+ * reads are its own to judge and are passed over; in [redis], [agent] and [dns] an unknown one is an error.
  */
 #ifndef WAXSEAL_CONTROL_CONFIG_H
 #define WAXSEAL_CONTROL_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,7 +30,13 @@ struct control_config {
 	char metrics_host[CONTROL_TEXT_MAX];
 	uint16_t metrics_port;              /* 0: no /metrics */
 	char state[CONTROL_TEXT_MAX];       /* agent.json */
-	char rules[CONTROL_TEXT_MAX];       /* the agent's memory of the rules in force */
+	char rules[CONTROL_TEXT_MAX];       /* the agent's memory of the rules in force, and of the DNS */
+	char id[CONTROL_PREFIX_MAX];        /* the appliance's name; "": that of the host */
+	/* The agent's questions to the DNS. */
+	bool dns_enabled;
+	char dns_servers[CONTROL_TEXT_MAX];      /* addresses, or the path of a file such as /etc/resolv.conf */
+	char dns_trust_anchor[CONTROL_TEXT_MAX]; /* "": answers are not validated */
+	uint32_t dns_ttl_min_s, dns_keep_s, dns_timeout_s;
 };
 
 /* The defaults, as in deploy/waxseal.conf. */

@@ -62,6 +62,25 @@ int ruleset_read(struct ruleset *set, const char *path, void (*report)(void *con
 /* Compiles to a new image in memory (caller frees). NULL with `error` for conflicts between rules
  * (one prefix in two providers ...). `now` (Unix seconds) leaves out what has expired. */
 void *ruleset_compile(const struct ruleset *set, uint64_t generation, uint64_t now, size_t *len, char *error, size_t error_len);
+/* What the DNS says: `addr` (network byte order, IPv4 as v4-mapped) is an MX of `domain`, by the name `mx`.
+ * Names are lower case and such as the image may hold. */
+struct discovered_claim {
+	const char *domain, *mx;
+	uint16_t preference;
+	uint8_t addr[16];
+};
+struct discovered {
+	const struct discovered_claim *claims; /* in any order */
+	size_t count;
+	/* Filled in: */
+	size_t prefixes, ties, left_out; /* addresses placed; claimed by two providers; no room for them in the image */
+	char tie[RULES_ERROR_MAX];       /* the first tie, as a line; "" */
+};
+/* The same, with the addresses of rules' domains in it: discovered.c says which goes where. `discovered` may be NULL. */
+void *ruleset_compile_discovered(const struct ruleset *set, struct discovered *discovered, uint64_t generation, uint64_t now,
+				 size_t *len, char *error, size_t error_len);
+/* The names whose MX are of interest: plain domains with a rule, and those in providers' lists. `each` may get one twice. */
+void ruleset_domains(const struct ruleset *set, void (*each)(void *context, const char *domain), void *context);
 /* Temporary name in the same folder, write, fsync, rename, fsync of the folder. 0 / -errno with `error`. */
 int image_write(const char *path, const void *image, size_t len, char *error, size_t error_len);
 

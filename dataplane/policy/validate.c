@@ -343,9 +343,10 @@ static int check_destinations(struct check *c)
 				   c->image->strings + d->servername);
 		if (d->rule >= h->rules.count)
 			return bad(c, "destinations[%u]: rule %u of %u", i, d->rule, h->rules.count);
-		if (d->rule != h->default_rule && (i == 0 || c->image->rules[d->rule].kind != POLICY_PROVIDER))
+		if (d->rule != h->default_rule && (i == 0 || (c->image->rules[d->rule].kind != POLICY_PROVIDER &&
+							      c->image->rules[d->rule].kind != POLICY_DOMAIN)))
 			return bad(c, "destinations[%u]: rule %u is not the default one%s", i, d->rule,
-				   i ? " nor a provider's" : "");
+				   i ? " nor a provider's or a domain's" : "");
 	}
 	return 0;
 }

@@ -62,6 +62,7 @@ class Appliance:
         self.prefix = f"ctl{os.getpid()}-{folder.name}"
         self.metrics_port = 0
         self.redis_lines = f"address = unix:{self.socket}\n"
+        self.dns_lines = "enabled = no\n"
         self.server = self.agent = self.client = None
         self.log = folder / "agent.log"
         self.configure()
@@ -70,7 +71,8 @@ class Appliance:
         metrics = f"127.0.0.1:{self.metrics_port}" if self.metrics_port else ""
         self.conf.write_text(
             f"[dataplane]\nfile_prefix = {self.prefix}\n[policy]\nimage = {self.image}\n[redis]\n{self.redis_lines}"
-            f"[agent]\nmetrics = {metrics}\nstate = {self.state}\nrules = {self.folder}/rules.json\n{extra}")
+            f"[agent]\nmetrics = {metrics}\nstate = {self.state}\nrules = {self.folder}/rules.json\n"
+            f"id = {self.folder.name[:60]}\n[dns]\n{self.dns_lines}{extra}")
 
     def start_redis(self, *options):
         self.server = subprocess.Popen(

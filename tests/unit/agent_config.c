@@ -80,7 +80,7 @@ static void wrong_lines(void **state)
 
 	(void)state;
 	refuses("[redis]\n\naddres = a:1\n", ":3:", "no such option; there are address user password database prefix");
-	refuses("[rediss]\naddress = a:1\n", ":2:", "no such section; there are ports dataplane policy tls limits events redis agent");
+	refuses("[rediss]\naddress = a:1\n", ":2:", "no such section; there are ports dataplane policy tls limits events redis agent dns");
 	refuses("[redis]\naddress = localhost\n", ":2:", "host:port");
 	refuses("[redis]\naddress = localhost:0\n", ":2:", "host:port");
 	refuses("[redis]\naddress = localhost:70000\n", ":2:", "host:port");

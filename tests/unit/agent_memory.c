@@ -11,6 +11,7 @@
 
 #include "../../control/agent/memory.h"
 
+static json_t *discovered;
 static char folder[] = "/tmp/waxseal-memory-XXXXXX", path[64], error[512];
 
 static void write_text(const char *text)
@@ -39,8 +40,8 @@ static void there_and_back(void **state)
 			fail_msg("%s", error);
 		ruleset_put(set, rule);
 	}
-	assert_int_equal(memory_write(path, set, 77, error, sizeof(error)), 0);
-	struct ruleset *again = memory_read(path, &generation, error, sizeof(error));
+	assert_int_equal(memory_write(path, set, 77, NULL, error, sizeof(error)), 0);
+	struct ruleset *again = memory_read(path, &generation, &discovered, error, sizeof(error));
 	assert_non_null(again);
 	assert_string_equal(error, "");
 	assert_int_equal(generation, 77);
@@ -67,11 +68,11 @@ static void absent_and_damaged(void **state)
 
 	(void)state;
 	unlink(path);
-	assert_null(memory_read(path, &generation, error, sizeof(error)));
+	assert_null(memory_read(path, &generation, &discovered, error, sizeof(error)));
 	assert_string_equal(error, "");
 	for (size_t i = 0; i < sizeof(damaged) / sizeof(damaged[0]); i++) {
 		write_text(damaged[i]);
-		assert_null(memory_read(path, &generation, error, sizeof(error)));
+		assert_null(memory_read(path, &generation, &discovered, error, sizeof(error)));
 		assert_non_null(strstr(error, path));
 	}
 }
@@ -83,7 +84,7 @@ static void a_wrong_rule_is_left_out(void **state)
 	(void)state;
 	write_text("{\"generation\": 5, \"rules\": {\"good.example\": {\"level\": \"may\"}, \"bad.example\": {\"level\": \"x\"},"
 		   " \"worse.example\": 7, \"worst.example\": {\"level\": 7}}}");
-	struct ruleset *set = memory_read(path, &generation, error, sizeof(error));
+	struct ruleset *set = memory_read(path, &generation, &discovered, error, sizeof(error));
 	assert_non_null(set);
 	assert_non_null(ruleset_find(set, "good.example"));
 	assert_null(ruleset_find(set, "bad.example"));
@@ -97,7 +98,7 @@ static void unwritable(void **state)
 	struct ruleset *set = ruleset_new();
 
 	(void)state;
-	assert_true(memory_write("/nonexistent/rules.json", set, 1, error, sizeof(error)) < 0);
+	assert_true(memory_write("/nonexistent/rules.json", set, 1, NULL, error, sizeof(error)) < 0);
 	assert_non_null(strstr(error, "/nonexistent"));
 	ruleset_free(set);
 }

@@ -35,7 +35,7 @@ static bool compiles(struct store *store, bool force)
 {
 	char error[512] = "untouched";
 	size_t len;
-	void *image = store_compile(store, 1, NOW, force, &len, error, sizeof(error));
+	void *image = store_compile(store, NULL, 1, NOW, force, &len, error, sizeof(error));
 
 	if (!image) {
 		assert_string_equal(error, "");

@@ -1,0 +1,241 @@
+/*
+ * domains.c - joins discover.c (what to ask and what to think of it) and resolver.c (who asks) to the agent's loop.
+ *
+ * A tick ten times a second starts what is due and tells Redis what is new. While Redis is away what is new waits
+ * in its flag, and it is all told again when Redis is back, because it may be another one.
+ */
+#include "domains.h"
+
+#include <ev.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "resolver.h"
+
+#define NUMBER_MAX 24
+#define KEY_MAX (CONTROL_PREFIX_MAX + 300)
+
+struct domains {
+	struct ev_loop *loop;
+	const struct control_config *config;
+	const struct domains_ops *ops;
+	void *context;
+	struct resolver *resolver;
+	struct discover *discover;
+	struct watch *watch; /* to tell; NULL: not yet */
+	struct discovered discovered;
+	ev_timer tick, save;
+};
+
+struct names {
+	const char **items;
+	size_t count, room;
+};
+
+static struct discover_time now_time(void)
+{
+	struct timespec steady, wall;
+
+	clock_gettime(CLOCK_MONOTONIC, &steady);
+	clock_gettime(CLOCK_REALTIME, &wall);
+	return (struct discover_time){(uint64_t)steady.tv_sec * 1000000 + (uint64_t)steady.tv_nsec / 1000, (uint64_t)wall.tv_sec};
+}
+
+static bool on_ask(void *context, const char *name, enum discover_type type, uint64_t token)
+{
+	return resolver_ask(((struct domains *)context)->resolver, name, type, token);
+}
+
+static void on_forget(void *context, uint64_t token)
+{
+	resolver_forget(((struct domains *)context)->resolver, token);
+}
+
+static void on_changed(void *context)
+{
+	struct domains *domains = context;
+
+	domains->ops->changed(domains->context);
+}
+
+static void on_answered(void *context, uint64_t token, const struct discover_answer *answer)
+{
+	discover_answered(((struct domains *)context)->discover, token, answer, now_time());
+}
+
+/* ---- Redis ---- */
+
+static void tell_one(struct domains *domains, const struct discover_row *row)
+{
+	char key[KEY_MAX], ttl[NUMBER_MAX], time[NUMBER_MAX], expire[NUMBER_MAX];
+
+	snprintf(key, sizeof(key), "%sdiscovered:%s", domains->config->redis_prefix, row->domain);
+	snprintf(ttl, sizeof(ttl), "%" PRIu32, row->ttl);
+	snprintf(time, sizeof(time), "%" PRIu64, row->time);
+	snprintf(expire, sizeof(expire), "%" PRIu32, domains->config->dns_keep_s);
+	const char *set[] = {"HSET", key, "mx", row->mx ? row->mx : "", "addresses", row->addresses ? row->addresses : "",
+			     "ttl", ttl, "time", time, "error", row->error, "secure", row->secure ? "1" : "0"};
+	const char *end[] = {"EXPIRE", key, expire};
+	watch_write(domains->watch, sizeof(set) / sizeof(set[0]), set);
+	watch_write(domains->watch, sizeof(end) / sizeof(end[0]), end); /* whose rule is gone is forgotten with time */
+}
+
+static void tell(struct domains *domains)
+{
+	struct discover_row row;
+
+	if (!domains->watch || watch_state(domains->watch) != WATCH_LIVE)
+		return;
+	for (size_t i = 0; i < DOMAINS_WRITES_MAX && discover_next_untold(domains->discover, &row); i++) {
+		tell_one(domains, &row);
+		free(row.mx);
+		free(row.addresses);
+	}
+}
+
+void domains_tell(struct domains *domains, struct watch *watch)
+{
+	if (!domains)
+		return;
+	domains->watch = watch;
+	discover_tell_again(domains->discover);
+}
+
+/* ---- time ---- */
+
+static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct domains *domains = timer->data;
+
+	(void)loop;
+	(void)events;
+	discover_tick(domains->discover, now_time());
+	tell(domains);
+}
+
+static void on_save(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct domains *domains = timer->data;
+
+	(void)loop;
+	(void)events;
+	domains->ops->save(domains->context);
+}
+
+struct domains *domains_new(struct ev_loop *loop, const struct control_config *config, const struct domains_ops *ops, void *context)
+{
+	static const struct discover_ops discover_ops = {.ask = on_ask, .forget = on_forget, .changed = on_changed};
+	struct domains *domains = config->dns_enabled ? calloc(1, sizeof(*domains)) : NULL;
+
+	if (!domains)
+		return NULL;
+	domains->loop = loop;
+	domains->config = config;
+	domains->ops = ops;
+	domains->context = context;
+	domains->discover = discover_new(config, &discover_ops, domains);
+	domains->resolver = resolver_new(loop, config, on_answered, domains);
+	if (!domains->discover || !domains->resolver) {
+		discover_free(domains->discover);
+		resolver_free(domains->resolver);
+		free(domains);
+		return NULL;
+	}
+	ev_timer_init(&domains->tick, on_tick, DOMAINS_TICK_S, DOMAINS_TICK_S);
+	ev_timer_init(&domains->save, on_save, DOMAINS_SAVE_S, DOMAINS_SAVE_S);
+	domains->tick.data = domains->save.data = domains;
+	ev_timer_start(loop, &domains->tick);
+	ev_timer_start(loop, &domains->save);
+	return domains;
+}
+
+void domains_free(struct domains *domains)
+{
+	if (!domains)
+		return;
+	ev_timer_stop(domains->loop, &domains->tick);
+	ev_timer_stop(domains->loop, &domains->save);
+	discover_free(domains->discover); /* forgets its questions, of the resolver */
+	resolver_free(domains->resolver);
+	free(domains);
+}
+
+/* ---- rules and the compiler ---- */
+
+static void add_name(void *context, const char *domain)
+{
+	struct names *names = context;
+
+	if (names->count == names->room) {
+		size_t room = names->room ? names->room * 2 : 256;
+		const char **items = realloc(names->items, room * sizeof(*items));
+		if (!items)
+			return; /* this one goes by "*" */
+		names->items = items;
+		names->room = room;
+	}
+	names->items[names->count++] = domain;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+void domains_want(struct domains *domains, const struct ruleset *rules)
+{
+	struct names names = {0};
+	size_t kept = 0;
+
+	if (!domains)
+		return;
+	ruleset_domains(rules, add_name, &names);
+	if (names.count)
+		qsort(names.items, names.count, sizeof(*names.items), by_name);
+	for (size_t i = 0; i < names.count; i++)
+		if (!kept || strcmp(names.items[kept - 1], names.items[i]))
+			names.items[kept++] = names.items[i];
+	discover_want(domains->discover, names.items, kept, now_time());
+	free(names.items);
+}
+
+struct discovered *domains_discovered(struct domains *domains)
+{
+	if (!domains)
+		return NULL;
+	domains->discovered.claims = discover_claims(domains->discover, &domains->discovered.count);
+	return &domains->discovered;
+}
+
+json_t *domains_remember(const struct domains *domains)
+{
+	return domains ? discover_remember(domains->discover) : NULL;
+}
+
+void domains_recall(struct domains *domains, const json_t *memory)
+{
+	if (domains && memory)
+		discover_recall(domains->discover, memory, now_time());
+}
+
+struct discover_counts domains_counts(const struct domains *domains)
+{
+	return domains ? discover_counts(domains->discover) : (struct discover_counts){0};
+}
+
+json_t *domains_report(const struct domains *domains)
+{
+	if (!domains)
+		return json_pack("{s:b}", "enabled", 0);
+	struct discover_counts c = discover_counts(domains->discover);
+	const struct discovered *d = &domains->discovered;
+	return json_pack("{s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "enabled", 1, "error",
+			 resolver_error(domains->resolver), "domains", (json_int_t)c.domains, "resolved", (json_int_t)c.resolved,
+			 "failing", (json_int_t)c.failing, "busy", (json_int_t)c.busy, "questions", (json_int_t)c.questions,
+			 "failures", (json_int_t)c.failures, "timeouts", (json_int_t)c.timeouts, "ignored", (json_int_t)c.ignored,
+			 "addresses", (json_int_t)d->prefixes, "left_out", (json_int_t)(d->left_out + c.left_out), "ties",
+			 (json_int_t)d->ties, "tie", d->tie);
+}
