@@ -60,7 +60,6 @@
 	X(drop_reset, "dropped: RST out of the window") \
 	X(drop_timestamp, "dropped: time stamp older than the receiver takes (PAWS)") \
 	X(drop_held_limit, "dropped: past the limit of held segments") \
-	X(drop_kept_limit, "dropped: past the limit of kept bytes") \
 	X(drop_state, "dropped: not acceptable in the flow's state") \
 	X(drop_duplicate, "dropped: a copy of a segment that is held") \
 	X(drop_held, "dropped: held by a flow that was cut or closed") \

@@ -481,8 +481,7 @@ static void counters_add_up(void)
 	static const enum stats_counter out[] = {STAT_tx_packets,     STAT_taken_packets,        STAT_flows_refused,  STAT_flows_refused_prefix,
 	                                         STAT_drop_checksum,  STAT_drop_malformed,       STAT_drop_fragment,  STAT_drop_unparsed,
 	                                         STAT_drop_window,    STAT_drop_reset,           STAT_drop_timestamp, STAT_drop_held_limit,
-	                                         STAT_drop_kept_limit, STAT_drop_state,          STAT_drop_duplicate, STAT_drop_held,
-	                                         STAT_drop_cut};
+	                                         STAT_drop_state,     STAT_drop_duplicate,       STAT_drop_held,      STAT_drop_cut};
 	uint64_t came = 0, went = 0;
 	for (unsigned i = 0; i < sizeof(in) / sizeof(in[0]); i++)
 		came += stats_get(s.stats, in[i]);
