@@ -61,6 +61,7 @@ help:
 	@echo 'make demo         the main job, visibly, in network namespaces      (root)'
 	@echo 'make test         everything that CI runs                           (root)'
 	@echo 'make unit|evasion|golden|sim|bpf-test|e2e|e2e-sanitize|lint|format|fuzz     parts of it'
+	@echo 'make bench        speed beside the peers; bench-micro: in process   (root)'
 	@echo 'make lab          a standing lab to play in; make lab-down ends it  (root)'
 	@echo 'make install DESTDIR=...'
 
@@ -166,6 +167,25 @@ $(B)/bpf/run_%: tests/bpf/run_%.c tests/bpf/runner.h $(B)/lib/port.a
 	@mkdir -p $(@D)
 	$(call say,TEST,$*)
 	$(Q)$(CC) $(CFLAGS) $(DPDK_CFLAGS) -Idataplane $(LDFLAGS) -o $@ $< $(B)/lib/port.a $(DPDK_LIBS) -lbpf
+
+# ---- benches: load and sink, and in-process ones in tests/bench/micro (each over all stages) ----
+MICROS    := $(patsubst tests/bench/micro/%.c,$(B)/bench/micro/%,$(wildcard tests/bench/micro/*.c))
+$(B)/bench/load $(B)/bench/sink: $(B)/bench/%: tests/bench/%.c tests/bench/wire.h
+	@mkdir -p $(@D)
+	$(call say,BENCH,$*)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -lssl -lcrypto
+$(B)/bench/micro/%: tests/bench/micro/%.c $(wildcard tests/bench/micro/*.h) $(B)/lib/worker.a $(B)/lib/control_policy.a $(call stage_lib,$(STAGES))
+	@mkdir -p $(@D)
+	$(call say,BENCH,$*)
+	$(Q)$(CC) $(CFLAGS) $(DPDK_CFLAGS) -Idataplane -Icontrol -I. $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(DPDK_LIBS) -lbpf -lssl -lcrypto -ljansson -lxxhash -lbsd -linih -lcmocka -lpthread
+.PHONY: bench bench-micro bench-setup
+bench-setup:
+	@deploy/setup bench
+bench: bench-setup
+	@$(MAKE) all $(MICROS) $(B)/bench/load $(B)/bench/sink
+	@tests/bench/bench
+bench-micro: $(MICROS) $(B)/bpf/classify.xdp.o $(B)/bpf/classify.dpdk.o
+	@set -e; for m in $(MICROS); do echo "== $$m"; $$m $(B)/bpf; done
 
 # ---- the rest of the tests ----
 .PHONY: golden bpf-test e2e e2e-sanitize lint test demo lab lab-down ci

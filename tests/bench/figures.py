@@ -103,9 +103,10 @@ def shown(value):
     return f"{value:.0f}" if size >= 1000 else f"{value:.1f}" if size >= 100 else f"{value:.2f}" if size >= 1 else f"{value:.4f}"
 
 
-def rows(grid):
+def rows(grid, left=1):
+    """Columns below each other; the first `left` of them flush left, numbers flush right."""
     widths = [max(len(row[i]) for row in grid) for i in range(len(grid[0]))]
-    return [("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))).rstrip()
+    return [("  ".join(cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))).rstrip()
             for row in grid]
 
 
@@ -134,7 +135,7 @@ def matrix(results):
                 extra = f"{extra} resumed {runs[-1]['resumed']:.0%}".strip()
             wrong = next((run["wrong"] for run in runs if run["wrong"]), "")
             cells = [shown(found[0]), f"{shown(found[1])} .. {shown(found[2])}"] if found else ["wrong", ""]
-            grid.append([f"    {middle}", *cells, extra or wrong[:90]])
+            grid.append([f"    {middle}", *cells, extra or wrong[:60]])
         if grid:
             lines += [f"  {name}, {unit}", *rows(grid)]
     return lines
@@ -142,7 +143,7 @@ def matrix(results):
 
 def table(results, lines, made, notes, head):
     out = ["", head, "", "middles"]
-    out += rows([[f"  {name}", notes[name]] for name in results]) if results else []
+    out += rows([[f"  {name}", notes[name]] for name in results], 2) if results else []
     out += ["", "figures: median (least .. most)", *matrix(results)]
     grid = [["  measure", "waxseal", "unit", "peer", "ratio", "target", ""]]
     for one in made:

@@ -35,6 +35,7 @@
 #define TIMES_MAX (1u << 22)  /* round trips or sessions whose time is kept */
 #define DRAIN_US 15000000ull  /* for the sessions under way when the time is over */
 #define FAILURES_MAX 2000     /* more, and the rest would fail too */
+#define HOLD_OPENING_MAX 32   /* so that what is held is counted, not what opening many at once takes */
 #define LINE_BYTES 64
 #define BLOCK_BYTES 65536
 #define SERVERNAME "sink.bench"
@@ -131,8 +132,10 @@ static ssize_t get(struct session *s, char *bytes, size_t len)
 
 static bool more_wanted(uint64_t now)
 {
-	if (load.failed > FAILURES_MAX || load.hold)
-		return load.hold && load.begun < load.sessions && load.failed <= FAILURES_MAX;
+	if (load.failed > FAILURES_MAX)
+		return false;
+	if (load.hold)
+		return load.begun < load.sessions && load.open - load.held < HOLD_OPENING_MAX;
 	return load.sessions ? load.begun < load.sessions : now < load.stop_us;
 }
 

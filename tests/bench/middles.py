@@ -153,7 +153,7 @@ class Testpmd(Middle):
 
     def start(self):
         reader = subprocess.PIPE  # it ends when its standard input does
-        self.launch("dpdk-testpmd", "-l", "0,1", "--no-pci", "-m", "256", "--file-prefix", f"{NAME}-testpmd", "--huge-unlink", "--no-telemetry",
+        self.launch("stdbuf", "-o0", "dpdk-testpmd", "-l", "0,1", "--no-pci", "-m", "256", "--file-prefix", f"{NAME}-testpmd", "--huge-unlink", "--no-telemetry",
                     "--vdev", "net_af_xdp0,iface=in0", "--vdev", "net_af_xdp1,iface=out0", "--", "--forward-mode=io", "--auto-start",
                     "--nb-cores=1", "--total-num-mbufs=16384", stdin=reader)
         self.stack.callback(lambda: [self.box.run("ip", "link", "set", port, "xdp", "off") for port in ("in0", "out0")])
@@ -187,10 +187,10 @@ class Routed(Middle):
                        f"echo 0 > /proc/sys/net/ipv4/conf/{port}/rp_filter\n")
         script += "echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter\n"
         redirects = "".join(f"  iifname in0 ip daddr {ipv4('server', n)} tcp dport {SMTP} redirect to :{LISTEN[n]}\n" for n in self.services)
-        rules = f"table ip bench {{\n chain redirect {{\n  type nat hook prerouting priority -100;\n{redirects} }}\n"
+        rules = f"table ip bench {{\n chain to_proxy {{\n  type nat hook prerouting priority -100;\n{redirects} }}\n"
         # A connection on to the server with the client's address and port would be taken for the one redirected.
-        rules += (" chain in {\n  type filter hook prerouting priority -300;\n  iifname out0 notrack\n }\n"
-                  " chain out {\n  type filter hook output priority -300;\n  oifname out0 notrack\n }\n}\n")
+        rules += (" chain from_server {\n  type filter hook prerouting priority -300;\n  iifname out0 notrack\n }\n"
+                  " chain to_server {\n  type filter hook output priority -300;\n  oifname out0 notrack\n }\n}\n")
         if self.transparent:
             script += (f"ip rule add iif out0 ipproto tcp sport {SMTP} lookup {LOCAL_TABLE}\n"
                        f"ip route add local 0.0.0.0/0 dev lo table {LOCAL_TABLE}\n")
