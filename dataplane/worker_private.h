@@ -11,6 +11,7 @@
 #define WAXSEAL_WORKER_PRIVATE_H
 
 #include <bsd/sys/tree.h>
+#include <sys/queue.h>
 
 #include "smtp/smtp.h"
 #include "worker.h"
@@ -30,6 +31,7 @@ enum session_due {
 
 /* What a session needs while it is watched, followed in clear, or taken over; a sealed one has none. */
 struct session {
+	TAILQ_ENTRY(session) linger; /* in worker->lingering once reported */
 	RB_ENTRY(session) node; /* in worker->timers while deadline_us is set */
 	uint64_t deadline_us;   /* TCP_NEVER: none */
 	struct flow *flow;
@@ -67,6 +69,7 @@ struct worker {
 	const struct policy_image *image;
 	struct session *due; /* a session whose bytes asked for something in this packet */
 	struct session_tree timers;
+	TAILQ_HEAD(, session) lingering; /* taken over, and all is said: the oldest gives way to one that begins */
 	uint64_t now_us, started_us;
 	uint32_t takeovers;
 	struct rte_mbuf *tx[PORTS][WORKER_TX_MAX];
@@ -84,7 +87,9 @@ static inline enum port_side flow_port(const struct flow *flow, enum side side)
 
 /* worker_watch.c */
 extern const struct flow_ops worker_flow_ops;
-const struct image_rule *worker_rule(const struct worker *worker, const struct flow *flow);
+struct policy_parties worker_parties(const struct flow *flow);
+struct policy_rules worker_rules(const struct worker *worker, const struct flow *flow);
+bool worker_overload_passes(const struct worker *worker, const struct flow *flow); /* no room, or no way, to take it over */
 void session_watch_tls(struct worker *worker, struct session *session);
 void session_doubt(struct session *session);
 
@@ -98,6 +103,8 @@ void session_let_go(struct worker *worker, struct session *session);
 void session_cut(struct worker *worker, struct session *session, enum policy_reason reason, const char *detail);
 /* The headers of both sides; false before any packet was seen. */
 bool worker_templates(const struct flow *flow, struct packet_template out[SIDES]);
+/* No endpoint of ours answers for the server: one segment with a reply and FIN to the client, RST to the server. */
+void session_turn_away(struct worker *worker, struct session *session, const char *reply, const char *detail);
 void worker_reset_both(struct worker *worker, const struct flow *flow, struct packet_template template[SIDES]);
 
 /* worker_takeover.c */

@@ -18,6 +18,8 @@ void session_free(struct worker *worker, struct session *session)
 	if (worker->due == session)
 		worker->due = NULL;
 	if (session->takeover) {
+		if (session->reported)
+			TAILQ_REMOVE(&worker->lingering, session, linger);
 		takeover_free(session->takeover);
 		worker->takeovers--;
 	}
@@ -40,7 +42,8 @@ void session_would(struct worker *worker, struct session *session, const struct 
 static void recipient(struct worker *worker, struct session *session, const char *domain)
 {
 	struct flow *flow = session->flow;
-	const struct image_rule *rule = flow_inbound(flow) ? NULL : policy_domain_rule(worker->image, domain);
+	struct policy_parties parties = worker_parties(flow);
+	const struct image_rule *rule = policy_recipient_rule(worker->image, &parties, domain);
 	uint8_t fate = RCPT_CLEAR;
 
 	flow->destination->recipients[RCPT_CLEAR]++;
@@ -169,6 +172,8 @@ void worker_report(struct worker *worker, struct flow *flow)
 	flow->destination->sessions[event.direction][event.end]++;
 	flow->destination->bytes += flow->bytes[CLIENT] + flow->bytes[SERVER];
 	worker->config.event(worker->config.context, &event);
+	if (session && session->takeover)
+		TAILQ_INSERT_TAIL(&worker->lingering, session, linger);
 	if (session)
 		session->reported = true;
 }

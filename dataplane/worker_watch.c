@@ -13,12 +13,31 @@
 #include <rte_mbuf.h>
 #include <bsd/string.h>
 
-const struct image_rule *worker_rule(const struct worker *worker, const struct flow *flow)
+struct policy_parties worker_parties(const struct flow *flow)
 {
-	const struct policy_image *image = worker->image;
-	if (flow_inbound(flow))
-		return policy_rule(image, policy_image_header(image)->inbound_rule);
-	return policy_rule(image, policy_destination(image, policy_destination_of(image, flow->key.server))->rule);
+	return (struct policy_parties){flow->key.client, flow->key.server, flow_inbound(flow), flow->hash};
+}
+
+struct policy_rules worker_rules(const struct worker *worker, const struct flow *flow)
+{
+	struct policy_parties parties = worker_parties(flow);
+	return policy_rules_of(worker->image, &parties);
+}
+
+static bool blocks(const struct image_rule *rule)
+{
+	return rule && rule->level == LEVEL_BLOCK && rule->mode == MODE_ENFORCE;
+}
+
+static bool asks_nothing(const struct image_rule *rule)
+{
+	return !rule || rule->level == LEVEL_NONE;
+}
+
+bool worker_overload_passes(const struct worker *worker, const struct flow *flow)
+{
+	struct policy_rules rules = worker_rules(worker, flow);
+	return rules.rule->overload == PASS_PASS && (!rules.minimum || rules.minimum->overload == PASS_PASS);
 }
 
 static const char *destination_name(const struct worker *worker, const struct flow *flow)
@@ -39,14 +58,14 @@ static void opened(void *context, struct flow *flow, const struct packet *packet
 static void established(void *context, struct flow *flow)
 {
 	struct worker *worker = context;
-	const struct image_rule *rule = worker_rule(worker, flow);
+	struct policy_rules rules = worker_rules(worker, flow);
 	struct session *session = calloc(1, sizeof(*session));
 	struct smtp_dialogue *smtp = session ? smtp_dialogue_new() : NULL;
 
 	if (!smtp) {
 		free(session);
 		stats_inc(worker->stats, STAT_takeover_no_memory);
-		flow_enter_state(worker->flows, flow, rule->overload == PASS_PASS ? FLOW_CLEAR : FLOW_CUT, worker->now_us);
+		flow_enter_state(worker->flows, flow, worker_overload_passes(worker, flow) ? FLOW_CLEAR : FLOW_CUT, worker->now_us);
 		return;
 	}
 	session->flow = flow;
@@ -54,8 +73,8 @@ static void established(void *context, struct flow *flow)
 	session->deadline_us = TCP_NEVER;
 	session->end = END_NOTHING;
 	flow->session = session;
-	session->blocked = rule->level == LEVEL_BLOCK && rule->mode == MODE_ENFORCE;
-	if (rule->level == LEVEL_NONE)
+	session->blocked = blocks(rules.rule) || blocks(rules.minimum);
+	if (asks_nothing(rules.rule) && asks_nothing(rules.minimum))
 		session_let_go(worker, session); /* touch nothing: not even order */
 }
 
@@ -74,8 +93,8 @@ static void due(struct worker *worker, struct session *session, enum session_due
 /* From here on the bytes must be TLS. */
 void session_watch_tls(struct worker *worker, struct session *session)
 {
-	const struct image_rule *rule = worker_rule(worker, session->flow);
-	session->tls = tls_watch_new(policy_floor(rule, session->flow->hash));
+	struct policy_rules rules = worker_rules(worker, session->flow);
+	session->tls = tls_watch_new(policy_rules_floor(&rules, session->flow->hash));
 	if (!session->tls) {
 		due(worker, session, DUE_CUT, END_CUT, REASON_HANDSHAKE, "no memory");
 		return;
@@ -267,12 +286,13 @@ static bool joined_passes(const struct worker *worker, const struct image_rule *
 static void joined(void *context, struct flow *flow, enum side from, const struct packet *packet)
 {
 	struct worker *worker = context;
-	const struct image_rule *rule = worker_rule(worker, flow);
-	bool undecided;
+	struct policy_rules rules = worker_rules(worker, flow);
+	bool undecided, undecided_too = false;
 
 	flow->destination = stats_destination(worker->stats, destination_name(worker, flow));
-	if (joined_passes(worker, rule, packet, &undecided)) {
-		if (!undecided)
+	if (joined_passes(worker, rules.rule, packet, &undecided) &&
+	    (!rules.minimum || joined_passes(worker, rules.minimum, packet, &undecided_too))) {
+		if (!undecided && !undecided_too)
 			flow_enter_state(worker->flows, flow, FLOW_SEALED, worker->now_us);
 		return;
 	}

@@ -132,7 +132,11 @@ static void print_commas(const struct attribute *a, const struct rule *rule, FIL
 
 static int parse_fingerprints(const struct attribute *a, struct rule *rule, const char *value, struct why *why)
 {
-	return parse_list(a, rule, value, " ,|", fingerprint_parse, why);
+	int err = parse_list(a, rule, value, " ,|", fingerprint_parse, why);
+
+	if (!err && rule->fingerprints.count > IMAGE_PINS_MAX)
+		return why_set(why, "%zu fingerprints, %d is the most", rule->fingerprints.count, IMAGE_PINS_MAX);
+	return err;
 }
 
 static int parse_nets(const struct attribute *a, struct rule *rule, const char *value, struct why *why)
@@ -306,11 +310,11 @@ static const struct attribute attributes[] = {
 	ROW("percent", "0..100", "share of the flows that is enforced; the others are observed", parse_percent, print_percent,
 	    values, ALL_KINDS),
 	WORDS("on_fail", "defer reject", "class of the reply: defer is 4xx, reject is 5xx", values.on_fail),
-	WORDS("e2e", "trust probe", "a client's own TLS under verify, secure, dane: trust it, or ask for a probe's proof",
+	WORDS("e2e", "trust probe", "a client's own TLS under verify, secure, fingerprint, dane: trust it, or ask for a probe's proof",
 	      values.e2e),
 	WORDS("unknown", "tls pass reset", "flows joined in the middle: what is TLS passes, all pass, or none", values.unknown),
 	WORDS("nonsmtp", "pass reset", "bytes on port 25 that are not SMTP", values.nonsmtp),
-	WORDS("overload", "pass reset", "no room to take a session over: pass it in clear, or refuse with 421", values.overload),
+	WORDS("overload", "pass reset", "no room to take a session over: pass it in clear (none, may), or refuse with 421 (the others)", values.overload),
 	ROW("pool", "NAME", "the worker pool of this destination", parse_pool, print_text, pool,
 	    KIND(PROVIDER) | KIND(DEFAULT)),
 	ROW("domains", "example.org or .example.org, with ',' between", "recipient domains that have this provider's rule",

@@ -23,11 +23,13 @@ struct compiler {
 	uint32_t rule_count;
 	uint32_t *matches;
 	uint32_t match_count;
-	struct domain_table domains;
+	struct image_fingerprint *fingerprints;
+	uint32_t fingerprint_count;
+	struct domain_table domains, inbound_domains;
 	struct image_destination *destinations;
 	const char **provider_names; /* by destination */
 	uint32_t destination_count;
-	struct prefix_table prefixes;
+	struct prefix_table prefixes, clients, inbound;
 	struct discovered *discovered; /* NULL: none */
 	struct place *places;
 	size_t place_count;
@@ -63,6 +65,15 @@ static void add_matches(struct compiler *c, const struct rule *rule, struct imag
 	}
 }
 
+/* Pins that have ended stand there too: they match nothing, and the rule holds on. */
+static void add_fingerprints(struct compiler *c, const struct rule *rule, struct image_rule *out)
+{
+	out->fingerprint_first = c->fingerprint_count;
+	out->fingerprint_count = (uint32_t)rule->fingerprints.count;
+	for (size_t i = 0; i < rule->fingerprints.count; i++)
+		c->fingerprints[c->fingerprint_count++] = fingerprint_read(rule->fingerprints.items[i]);
+}
+
 /* "hostname" is what the default is, too: the server's own name. */
 static const char *servername_of(const struct rule *rule)
 {
@@ -81,6 +92,7 @@ static uint32_t add_rule(struct compiler *c, const struct rule *rule)
 	out->owner = strings_put(&c->strings, rule->owner);
 	out->reason = strings_put(&c->strings, rule->reason);
 	add_matches(c, rule, out);
+	add_fingerprints(c, rule, out);
 	return c->rule_count++;
 }
 
@@ -93,6 +105,7 @@ static uint32_t add_builtin(struct compiler *c, const char *name, enum policy_ki
 		.mode = MODE_OBSERVE,
 		.percent = 100,
 		.match_first = c->match_count,
+		.fingerprint_first = c->fingerprint_count,
 	};
 	return c->rule_count++;
 }
@@ -142,6 +155,28 @@ static int add_provider(struct compiler *c, const struct rule *rule, size_t at)
 	return 0;
 }
 
+static int add_net(struct compiler *c, struct prefix_table *table, const struct rule *rule)
+{
+	struct net net;
+
+	if (net_parse(key_subject(rule->key), &net, &c->why) != 0)
+		return -EINVAL;
+	prefix_table_add(table, &net, add_rule(c, rule));
+	return 0;
+}
+
+static int add_inbound(struct compiler *c, const struct rule *rule)
+{
+	const char *subject = key_subject(rule->key);
+
+	if (strcmp(subject, "*") == 0) /* add_defaults has taken it */
+		return 0;
+	if (key_subject_is_net(subject))
+		return add_net(c, &c->inbound, rule);
+	domain_table_add(&c->inbound_domains, (struct domain_entry){strings_put(&c->strings, subject), add_rule(c, rule), true});
+	return 0;
+}
+
 static int add_one(struct compiler *c, size_t at)
 {
 	const struct rule *rule = ruleset_at(c->set, at);
@@ -160,10 +195,12 @@ static int add_one(struct compiler *c, size_t at)
 		return 0;
 	case POLICY_PROVIDER:
 		return add_provider(c, rule, at);
-	case POLICY_DEFAULT:
-	case POLICY_INBOUND:
 	case POLICY_CLIENT:
-		break; /* add_defaults has taken them, or rule_unsupported */
+		return add_net(c, &c->clients, rule);
+	case POLICY_INBOUND:
+		return add_inbound(c, rule);
+	case POLICY_DEFAULT:
+		break; /* add_defaults has taken it */
 	}
 	return 0;
 }
@@ -221,13 +258,17 @@ static void add_places(struct compiler *c)
 
 static int add_all(struct compiler *c)
 {
-	size_t count = ruleset_count(c->set), matches = 0;
+	size_t count = ruleset_count(c->set), matches = 0, fingerprints = 0;
 
 	if (count > IMAGE_RULES_MAX - 2)
 		return why_set(&c->why, "%zu rules; %u is the most", count, IMAGE_RULES_MAX - 2);
 	/* The most that can be needed: two built-in rules, two patterns of default for each rule. */
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		matches += ruleset_at(c->set, i)->match.count + 2;
+		fingerprints += ruleset_at(c->set, i)->fingerprints.count;
+	}
+	if (fingerprints > IMAGE_FINGERPRINTS_MAX)
+		return why_set(&c->why, "%zu fingerprints; %u is the most", fingerprints, IMAGE_FINGERPRINTS_MAX);
 	c->rules = must(calloc(count + 2, sizeof(*c->rules)));
 	c->matches = must(calloc(matches + 1, sizeof(*c->matches)));
 	c->destinations = must(calloc(count + c->place_count + 1, sizeof(*c->destinations)));
@@ -249,15 +290,12 @@ static int add_all(struct compiler *c)
 
 /* ---- layout ---- */
 
-static uint32_t count_enforced(const struct compiler *c)
+static uint32_t count_enforced(const struct compiler *c, const struct domain_table *t)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < c->domains.slot_count; i++) {
-		const struct image_domain *d = &c->domains.slots[i];
-
-		n += d->name != IMAGE_NONE && c->rules[d->rule].mode == MODE_ENFORCE && c->rules[d->rule].level > LEVEL_MAY;
-	}
+	for (uint32_t i = 0; i < t->slot_count; i++)
+		n += t->slots[i].name != IMAGE_NONE && policy_rule_demands(&c->rules[t->slots[i].rule]);
 	return n;
 }
 
@@ -275,6 +313,13 @@ static void put_section(uint8_t *image, const struct image_section *s, const voi
 		memcpy(image + s->offset, from, (size_t)s->count * s->stride);
 }
 
+static void put_prefixes(uint8_t *image, const struct image_section *four, const struct image_section *six,
+			 const struct prefix_table *table)
+{
+	prefix_table_write4(table, (void *)(image + four->offset));
+	prefix_table_write6(table, (void *)(image + six->offset));
+}
+
 static uint8_t *assemble(const struct compiler *c, uint64_t generation, size_t *len)
 {
 	struct image_header h = {
@@ -285,7 +330,8 @@ static uint8_t *assemble(const struct compiler *c, uint64_t generation, size_t *
 		.compiled_at = c->now,
 		.default_rule = c->default_rule,
 		.inbound_rule = c->inbound_rule,
-		.enforced_domain_rules = count_enforced(c),
+		.enforced_domain_rules = count_enforced(c, &c->domains),
+		.enforced_inbound_rules = count_enforced(c, &c->inbound_domains),
 	};
 	uint64_t end = sizeof(h);
 	uint8_t *image;
@@ -296,6 +342,12 @@ static uint8_t *assemble(const struct compiler *c, uint64_t generation, size_t *
 	h.destinations = place(&end, c->destination_count, sizeof(struct image_destination));
 	h.prefix4 = place(&end, (uint32_t)c->prefixes.count4, sizeof(struct image_prefix4));
 	h.prefix6 = place(&end, (uint32_t)c->prefixes.count6, sizeof(struct image_prefix6));
+	h.fingerprints = place(&end, c->fingerprint_count, sizeof(struct image_fingerprint));
+	h.client4 = place(&end, (uint32_t)c->clients.count4, sizeof(struct image_prefix4));
+	h.client6 = place(&end, (uint32_t)c->clients.count6, sizeof(struct image_prefix6));
+	h.inbound4 = place(&end, (uint32_t)c->inbound.count4, sizeof(struct image_prefix4));
+	h.inbound6 = place(&end, (uint32_t)c->inbound.count6, sizeof(struct image_prefix6));
+	h.inbound_domains = place(&end, c->inbound_domains.slot_count, sizeof(struct image_domain));
 	h.strings = place(&end, (uint32_t)c->strings.len, 1);
 	h.total_bytes = end;
 	image = must(calloc(1, end));
@@ -303,9 +355,12 @@ static uint8_t *assemble(const struct compiler *c, uint64_t generation, size_t *
 	put_section(image, &h.matches, c->matches);
 	put_section(image, &h.domains, c->domains.slots);
 	put_section(image, &h.destinations, c->destinations);
+	put_section(image, &h.fingerprints, c->fingerprints);
+	put_section(image, &h.inbound_domains, c->inbound_domains.slots);
 	put_section(image, &h.strings, c->strings.bytes);
-	prefix_table_write4(&c->prefixes, (void *)(image + h.prefix4.offset));
-	prefix_table_write6(&c->prefixes, (void *)(image + h.prefix6.offset));
+	put_prefixes(image, &h.prefix4, &h.prefix6, &c->prefixes);
+	put_prefixes(image, &h.client4, &h.client6, &c->clients);
+	put_prefixes(image, &h.inbound4, &h.inbound6, &c->inbound);
 	memcpy(image, &h, sizeof(h));
 	h.checksum = policy_image_checksum(image, end);
 	memcpy(image, &h, sizeof(h));
@@ -329,9 +384,13 @@ static void dispose(struct compiler *c)
 {
 	strings_dispose(&c->strings);
 	domain_table_dispose(&c->domains);
+	domain_table_dispose(&c->inbound_domains);
 	prefix_table_dispose(&c->prefixes);
+	prefix_table_dispose(&c->clients);
+	prefix_table_dispose(&c->inbound);
 	free(c->rules);
 	free(c->matches);
+	free(c->fingerprints);
 	free(c->destinations);
 	free(c->provider_names);
 	free(c->places);
@@ -361,7 +420,13 @@ void *ruleset_compile_discovered(const struct ruleset *set, struct discovered *d
 	if (!err)
 		err = domain_table_build(&c.domains, &c.strings, c.rules, &c.why);
 	if (!err)
+		err = domain_table_build(&c.inbound_domains, &c.strings, c.rules, &c.why);
+	if (!err)
 		err = prefix_table_build(&c.prefixes, c.provider_names, &c.why);
+	if (!err)
+		err = prefix_table_build(&c.clients, NULL, &c.why);
+	if (!err)
+		err = prefix_table_build(&c.inbound, NULL, &c.why);
 	if (!err) {
 		image = assemble(&c, generation, len);
 		err = check_own(&c, image, *len);

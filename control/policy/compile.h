@@ -39,7 +39,7 @@ int domain_table_build(struct domain_table *t, const struct strings *strings, co
 /* ---- prefixes.c ---- */
 struct prefix_entry {
 	struct net net;
-	uint32_t destination;
+	uint32_t target; /* index of a destination, or of a rule */
 };
 struct prefix_table {
 	struct prefix_entry *entries;
@@ -47,8 +47,8 @@ struct prefix_table {
 	size_t count4, count6; /* after prefix_table_build: sorted, IPv4 first, each once */
 };
 void prefix_table_dispose(struct prefix_table *t);
-void prefix_table_add(struct prefix_table *t, const struct net *net, uint32_t destination);
-/* `provider_names[destination]` for the message. */
+void prefix_table_add(struct prefix_table *t, const struct net *net, uint32_t target);
+/* `provider_names[target]` for the message; NULL where no network can stand under two keys. */
 int prefix_table_build(struct prefix_table *t, const char *const *provider_names, struct why *why);
 void prefix_table_write4(const struct prefix_table *t, struct image_prefix4 *out);
 void prefix_table_write6(const struct prefix_table *t, struct image_prefix6 *out);

@@ -57,3 +57,16 @@ int fingerprint_parse(const char *text, char out[FINGERPRINT_TEXT_MAX], struct w
 	snprintf(out, FINGERPRINT_TEXT_MAX, "%s:%s%s%s", what, hex, expires ? "@" : "", expires ? until : "");
 	return 0;
 }
+
+struct image_fingerprint fingerprint_read(const char *canonical)
+{
+	struct image_fingerprint out = {.pin = strncmp(canonical, "key:", 4) == 0 ? PIN_KEY : PIN_CERTIFICATE};
+	const char *hex = strchr(canonical, ':') + 1, *at = strchr(canonical, '@');
+	struct why why;
+
+	for (size_t i = 0; i < sizeof(out.sha256); i++)
+		sscanf(hex + 2 * i, "%2hhx", &out.sha256[i]);
+	if (at)
+		time_parse(at + 1, &out.expires, &why);
+	return out;
+}

@@ -11,9 +11,14 @@
 #include <string.h>
 #include <strings.h>
 
-bool key_is_inbound_default(const char *key)
+const char *key_subject(const char *key)
 {
-	return strcmp(key, "inbound:*") == 0;
+	return strchr(key, ':') + 1;
+}
+
+bool key_subject_is_net(const char *subject)
+{
+	return strpbrk(subject, ":/") != NULL;
 }
 
 static int parse_provider(const char *text, char out[KEY_MAX], struct why *why)
@@ -49,7 +54,7 @@ static int parse_inbound(const char *text, char out[KEY_MAX], struct why *why)
 		strcpy(out, "inbound:*");
 		return 0;
 	}
-	if (strpbrk(text, ":/")) {
+	if (key_subject_is_net(text)) {
 		err = net_parse(text, &net, why);
 		if (err)
 			return err;

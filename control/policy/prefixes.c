@@ -1,7 +1,7 @@
 /*
- * prefixes.c - networks of providers, sorted and linked as the image holds them.
+ * prefixes.c - networks of providers, of clients and of servers inside, sorted and linked as the image holds them.
  *
- * Enters: networks with their destination. Leaves: prefixes ascending by (address, length), each with the index
+ * Enters: networks with what they lead to, a destination or a rule. Leaves: prefixes ascending by (address, length), each with the index
  * of the nearest one that encloses it. A network that one provider names twice is one; networks within each other
  * are no conflict, the longest match decides. Refuses: one network in two providers.
  */
@@ -16,13 +16,13 @@ void prefix_table_dispose(struct prefix_table *t)
 	free(t->entries);
 }
 
-void prefix_table_add(struct prefix_table *t, const struct net *net, uint32_t destination)
+void prefix_table_add(struct prefix_table *t, const struct net *net, uint32_t target)
 {
 	if (t->count == t->room) {
 		t->room = t->room ? t->room * 2 : 256;
 		t->entries = must(realloc(t->entries, t->room * sizeof(*t->entries)));
 	}
-	t->entries[t->count++] = (struct prefix_entry){*net, destination};
+	t->entries[t->count++] = (struct prefix_entry){*net, target};
 }
 
 static int by_net(const void *a, const void *b)
@@ -47,11 +47,11 @@ int prefix_table_build(struct prefix_table *t, const char *const *provider_names
 		if (kept && by_net(&t->entries[kept - 1], e) == 0) {
 			char text[NET_TEXT_MAX];
 
-			if (t->entries[kept - 1].destination == e->destination)
+			if (t->entries[kept - 1].target == e->target)
 				continue;
 			net_print(&e->net, text);
 			return why_set(why, "%s: in nets of provider:%s and of provider:%s; one of them would be right", text,
-				       provider_names[t->entries[kept - 1].destination], provider_names[e->destination]);
+				       provider_names[t->entries[kept - 1].target], provider_names[e->target]);
 		}
 		t->entries[kept++] = *e;
 		if (e->net.ipv6)
@@ -96,7 +96,7 @@ static void write4(void *out, size_t index, const struct prefix_entry *e, uint32
 		.addr = (uint32_t)e->net.addr[0] << 24 | (uint32_t)e->net.addr[1] << 16 | (uint32_t)e->net.addr[2] << 8 |
 			e->net.addr[3],
 		.parent = parent,
-		.destination = e->destination,
+		.target = e->target,
 		.len = e->net.len,
 	};
 }
@@ -105,7 +105,7 @@ static void write6(void *out, size_t index, const struct prefix_entry *e, uint32
 {
 	struct image_prefix6 *p = (struct image_prefix6 *)out + index;
 
-	*p = (struct image_prefix6){.parent = parent, .destination = e->destination, .len = e->net.len};
+	*p = (struct image_prefix6){.parent = parent, .target = e->target, .len = e->net.len};
 	memcpy(p->addr, e->net.addr, sizeof(p->addr));
 }
 

@@ -102,6 +102,7 @@ void time_print(uint64_t seconds, char out[TIME_TEXT_MAX]);
 /* fingerprints.c: "sha256:AB:CD...@2027-01-01" -> "cert:abcd...@2027-01-01T00:00:00Z" */
 #define FINGERPRINT_TEXT_MAX (5 + 64 + 1 + TIME_TEXT_MAX)
 int fingerprint_parse(const char *text, char out[FINGERPRINT_TEXT_MAX], struct why *why);
+struct image_fingerprint fingerprint_read(const char *canonical); /* as fingerprint_parse leaves it */
 
 /* ciphers.c: OpenSSL names as Postfix writes them */
 int ciphers_parse(const char *text, char **out, struct why *why);
@@ -110,6 +111,8 @@ const char *ciphers_openssl(const char *ciphers); /* Postfix' grades in OpenSSL'
 
 /* keys.c */
 int key_parse(const char *text, char out[KEY_MAX], enum policy_kind *kind, struct why *why);
-bool key_is_inbound_default(const char *key);
+/* What stands behind "client:" and "inbound:". */
+const char *key_subject(const char *key);
+bool key_subject_is_net(const char *subject); /* net_parse() takes it; otherwise a domain, or "*" */
 
 #endif

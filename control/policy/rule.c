@@ -130,6 +130,9 @@ static void set_defaults(struct rule *rule)
 {
 	if (rule->values.protocol_min == 0 && rule->values.level >= LEVEL_ENCRYPT && rule->values.level != LEVEL_BLOCK)
 		rule->values.protocol_min = PROTOCOL_MODERN;
+	/* Mail that must travel encrypted waits where there is no room for it: it does not go out in clear. */
+	if (!attribute_given(rule, "overload") && rule->values.level >= LEVEL_ENCRYPT)
+		rule->values.overload = PASS_RESET;
 }
 
 struct rule *rule_parse(const char *key, const struct rule_field *fields, size_t count, char *error, size_t error_len)
@@ -295,10 +298,6 @@ uint64_t rule_expires(const struct rule *rule)
 
 const char *rule_unsupported(const struct rule *rule)
 {
-	if (rule->kind == POLICY_CLIENT)
-		return "rules for a client's prefix are not supported yet by this version; remove it, or use provider:NAME nets= "
-		       "for the servers";
-	if (rule->kind == POLICY_INBOUND && !key_is_inbound_default(rule->key))
-		return "inbound rules for one domain or network are not supported yet by this version; inbound:* is";
-	return NULL;
+	(void)rule;
+	return NULL; /* every key and level that the parser takes can be put into force, or refuses by itself */
 }

@@ -8,7 +8,7 @@
  * A line:  example.org level=verify match=mx.example.org:.example.org protocols=>=TLSv1.2 reason="bank, 2027"
  * A Postfix policy line is one too: example.org verify match=mx.example.org ("level=" may be left out).
  * Values with blanks stand in double quotes, where \\ and \" mean themselves; # begins a comment.
- * Keys:    example.org  .example.org  *  provider:google  client:10.0.0.0/8  inbound:*
+ * Keys:    example.org  .example.org  *  provider:google  client:10.0.0.0/8  inbound:*  inbound:example.org
  * In Redis the same key stands behind "waxseal:policy:", "waxseal:provider:" ... as policy.md says.
  */
 #ifndef WAXSEAL_RULES_H
@@ -34,8 +34,8 @@ const char *rule_key(const struct rule *rule); /* canonical: "example.org", "pro
 /* The attributes that differ from their defaults, in the table's order; strings live as long as the rule. */
 size_t rule_fields(const struct rule *rule, struct rule_field *out, size_t max);
 #define RULE_FIELDS_MAX 32 /* no rule has more */
-/* Why this version cannot put the rule into force ("client rules are not supported yet by this version"), or
- * NULL if it can. ruleset_compile fails on such a rule; a caller that wants the others goes on without it. */
+/* Why this version cannot put the rule into force, or NULL if it can: now there is none that it cannot.
+ * ruleset_compile fails on such a rule; a caller that wants the others goes on without it. */
 const char *rule_unsupported(const struct rule *rule);
 uint64_t rule_expires(const struct rule *rule); /* Unix seconds, 0: never; compile again then */
 
@@ -62,6 +62,7 @@ int ruleset_read(struct ruleset *set, const char *path, void (*report)(void *con
 /* Compiles to a new image in memory (caller frees). NULL with `error` for conflicts between rules
  * (one prefix in two providers ...). `now` (Unix seconds) leaves out what has expired. */
 void *ruleset_compile(const struct ruleset *set, uint64_t generation, uint64_t now, size_t *len, char *error, size_t error_len);
+
 /* What the DNS says: `addr` (network byte order, IPv4 as v4-mapped) is an MX of `domain`, by the name `mx`.
  * Names are lower case and such as the image may hold. */
 struct discovered_claim {

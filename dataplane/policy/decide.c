@@ -6,7 +6,7 @@
  * Invariant: above may nothing is allowed without FACT_TLS_UP at the rule's version; a fact that is
  * missing counts against the session. Each level is a row of one table; nothing else knows the levels.
  * From outside, the leg to protect is the client's: there only the client's own TLS meets a rule.
- * Refuses: levels whose proof cannot be had (dane-only, fingerprint), rather than wave them through.
+ * Refuses: a level whose proof cannot be had (dane-only), rather than wave it through.
  */
 #include "policy.h"
 
@@ -14,6 +14,7 @@
 struct level_needs {
 	bool tls;         /* no clear text */
 	bool certificate; /* a trusted chain and a matched name, of an upgraded session */
+	bool pin;         /* a matched fingerprint, of an upgraded session */
 	bool unprovable;  /* a proof that nothing delivers yet */
 	bool e2e_trust;   /* e2e=trust takes the client's own TLS for the proof */
 };
@@ -24,7 +25,7 @@ static const struct level_needs needs_of[POLICY_LEVELS] = {
 	[LEVEL_ENCRYPT] = {.tls = true},
 	[LEVEL_DANE] = {.tls = true},
 	[LEVEL_DANE_ONLY] = {.tls = true, .unprovable = true, .e2e_trust = true},
-	[LEVEL_FINGERPRINT] = {.tls = true, .unprovable = true},
+	[LEVEL_FINGERPRINT] = {.tls = true, .pin = true, .e2e_trust = true},
 	[LEVEL_VERIFY] = {.tls = true, .certificate = true, .e2e_trust = true},
 	[LEVEL_SECURE] = {.tls = true, .certificate = true, .e2e_trust = true},
 	[LEVEL_BLOCK] = {0},
@@ -72,6 +73,8 @@ static enum policy_reason judge_proof(const struct image_rule *rule, const struc
 	/* dane falls under e2e=probe too, though it asks for no certificate of an upgraded session (policy.h). */
 	if (facts->end_to_end && rule->e2e == E2E_PROBE && rule->level != LEVEL_ENCRYPT && facts->chain == CHAIN_UNSEEN)
 		return REASON_UNSUPPORTED;
+	if (needs->pin) /* the operator's word goes before the chain, the name and the dates */
+		return facts->fingerprint_matched ? reason_of_allowed(facts) : REASON_FINGERPRINT;
 	return needs->certificate ? judge_certificate(facts) : reason_of_allowed(facts);
 }
 
@@ -131,6 +134,7 @@ static enum policy_action action_for(const struct image_rule *rule, enum policy_
 	case REASON_EXPIRED:
 	case REASON_CHAIN_INVALID:
 	case REASON_NAME_MISMATCH:
+	case REASON_FINGERPRINT:
 	case REASON_BLOCKED:
 	case POLICY_REASONS:
 		break;
@@ -162,4 +166,9 @@ uint16_t policy_floor(const struct image_rule *rule, uint32_t flow_hash)
 	if (rule->level >= POLICY_LEVELS || !needs_of[rule->level].tls || !enforced(rule, flow_hash))
 		return 0;
 	return rule->protocol_min;
+}
+
+bool policy_exempts(const struct image_rule *rule, uint32_t flow_hash)
+{
+	return rule->level == LEVEL_NONE && enforced(rule, flow_hash);
 }

@@ -196,6 +196,10 @@ struct policy_image *policy_image_default(void)
 	h->domains = (struct image_section){sizeof(image), 0, sizeof(struct image_domain)};
 	h->prefix4 = (struct image_section){sizeof(image), 0, sizeof(struct image_prefix4)};
 	h->prefix6 = (struct image_section){sizeof(image), 0, sizeof(struct image_prefix6)};
+	h->fingerprints = (struct image_section){sizeof(image), 0, sizeof(struct image_fingerprint)};
+	h->client4 = h->inbound4 = h->prefix4;
+	h->client6 = h->inbound6 = h->prefix6;
+	h->inbound_domains = h->domains;
 	image.rules[0] = default_rule(DEFAULT_STAR, POLICY_DEFAULT);
 	image.rules[1] = default_rule(DEFAULT_INBOUND, POLICY_INBOUND);
 	image.destinations[0].name = DEFAULT_STAR;

@@ -16,11 +16,13 @@
 #include <stdint.h>
 
 #define IMAGE_MAGIC "WAXSEAL1"
-#define IMAGE_VERSION 1u
+#define IMAGE_VERSION 2u
 #define IMAGE_RULES_MAX (1u << 20)
 #define IMAGE_DESTINATIONS_MAX (1u << 16)
 #define IMAGE_PREFIXES_MAX (1u << 21)
 #define IMAGE_MATCHES_MAX 64 /* patterns in one rule's match */
+#define IMAGE_PINS_MAX 32    /* fingerprints of one rule */
+#define IMAGE_FINGERPRINTS_MAX (1u << 22)
 #define IMAGE_DOMAIN_MAX 255 /* RFC 1035, section 2.3.4 */
 #define IMAGE_SLOTS_MAX (1u << 22)   /* of the domain table */
 #define IMAGE_PROBES_MAX 512         /* slots from a name's home to where it sits: the writer doubles the table past it */
@@ -46,7 +48,7 @@ struct image_header {
 	uint32_t inbound_rule; /* sessions whose client is outside */
 	uint32_t enforced_domain_rules; /* names in `domains` whose rule has mode enforce and a level above may: if
 	                                   zero, a session whose destination asks for nothing need not be watched */
-	uint32_t reserved;
+	uint32_t enforced_inbound_rules; /* likewise, names in `inbound_domains` */
 	struct image_section strings;      /* char */
 	struct image_section rules;        /* struct image_rule */
 	struct image_section matches;      /* uint32_t: string offsets; a rule owns a run of them */
@@ -54,6 +56,12 @@ struct image_header {
 	struct image_section destinations; /* struct image_destination; [0] is "*" */
 	struct image_section prefix4;      /* struct image_prefix4, ascending by (addr, len) */
 	struct image_section prefix6;      /* struct image_prefix6, ascending by (addr, len) */
+	struct image_section fingerprints; /* struct image_fingerprint; a rule owns a run of them */
+	struct image_section client4;      /* struct image_prefix4: addresses of customers; their target is a rule */
+	struct image_section client6;      /* struct image_prefix6 */
+	struct image_section inbound4;     /* struct image_prefix4: addresses of servers inside; their target is a rule */
+	struct image_section inbound6;     /* struct image_prefix6 */
+	struct image_section inbound_domains; /* struct image_domain: recipients of sessions whose client is outside */
 };
 
 struct image_rule {
@@ -76,8 +84,18 @@ struct image_rule {
 	uint32_t exclude;      /* string */
 	uint32_t owner;        /* string */
 	uint32_t reason;       /* string */
+	uint32_t fingerprint_first; /* index into fingerprints */
+	uint32_t fingerprint_count;
 	uint32_t reserved1;
 	uint64_t expires;      /* seconds, Unix time; 0: never */
+};
+
+/* enum policy_pin: of what `sha256` is. */
+struct image_fingerprint {
+	uint8_t sha256[32];
+	uint64_t expires; /* seconds, Unix time; from then on it matches nothing; 0: never */
+	uint8_t pin;      /* enum policy_pin */
+	uint8_t reserved[7];
 };
 
 /* Slot of the domain table: slots is a power of two, at most half full; a name sits in the first free
@@ -95,11 +113,12 @@ struct image_destination {
 };
 
 /* `parent` is the index of the nearest enclosing prefix, or IMAGE_NONE: the longest match of an
- * address is the last entry not above it, or an ancestor of that entry. */
+ * address is the last entry not above it, or an ancestor of that entry. `target` is the index of a
+ * destination; in the sections of clients and of inbound servers, of a rule. */
 struct image_prefix4 {
 	uint32_t addr; /* host byte order, bits past len are zero */
 	uint32_t parent;
-	uint32_t destination;
+	uint32_t target;
 	uint8_t len;
 	uint8_t reserved[3];
 };
@@ -107,14 +126,15 @@ struct image_prefix4 {
 struct image_prefix6 {
 	uint8_t addr[16]; /* network byte order */
 	uint32_t parent;
-	uint32_t destination;
+	uint32_t target;
 	uint8_t len;
 	uint8_t reserved[7];
 };
 
 _Static_assert(sizeof(struct image_section) == 16, "image layout");
-_Static_assert(sizeof(struct image_header) == 64 + 7 * 16, "image layout");
-_Static_assert(sizeof(struct image_rule) == 56, "image layout");
+_Static_assert(sizeof(struct image_header) == 64 + 13 * 16, "image layout");
+_Static_assert(sizeof(struct image_rule) == 64, "image layout");
+_Static_assert(sizeof(struct image_fingerprint) == 48, "image layout");
 _Static_assert(sizeof(struct image_prefix4) == 16 && sizeof(struct image_prefix6) == 32, "image layout");
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * lookup.c - which destination has this address, which rule has this domain.
+ * lookup.c - which destination or rule has this address, which rule has this domain.
  *
  * Enters: a checked image, an address or a recipient's domain. Leaves: an index or a rule of the image.
  * Addresses: the last prefix not above the address, or an ancestor of it (at most one a bit of length).
@@ -29,52 +29,77 @@ const struct image_destination *policy_destination(const struct policy_image *im
 
 /* ---- addresses ---- */
 
-static uint32_t destination4(const struct policy_image *image, uint32_t addr)
+static uint32_t find4(const struct image_prefix4 *all, uint32_t count, uint32_t addr)
 {
-	uint32_t low = 0, high = image->header->prefix4.count; /* entries below `low` are not above addr */
+	uint32_t low = 0, high = count; /* entries below `low` are not above addr */
 	uint32_t at;
 
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 
-		if (image->prefix4[middle].addr <= addr)
+		if (all[middle].addr <= addr)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	for (at = low ? low - 1 : IMAGE_NONE; at != IMAGE_NONE; at = image->prefix4[at].parent)
-		if (prefix4_holds(&image->prefix4[at], addr))
-			return image->prefix4[at].destination;
-	return 0;
+	for (at = low ? low - 1 : IMAGE_NONE; at != IMAGE_NONE; at = all[at].parent)
+		if (prefix4_holds(&all[at], addr))
+			return all[at].target;
+	return IMAGE_NONE;
 }
 
-static uint32_t destination6(const struct policy_image *image, const uint8_t addr[16])
+static uint32_t find6(const struct image_prefix6 *all, uint32_t count, const uint8_t addr[16])
 {
-	uint32_t low = 0, high = image->header->prefix6.count;
+	uint32_t low = 0, high = count;
 	uint32_t at;
 
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 
-		if (memcmp(image->prefix6[middle].addr, addr, 16) <= 0)
+		if (memcmp(all[middle].addr, addr, 16) <= 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	for (at = low ? low - 1 : IMAGE_NONE; at != IMAGE_NONE; at = image->prefix6[at].parent)
-		if (prefix6_holds(&image->prefix6[at], addr))
-			return image->prefix6[at].destination;
-	return 0;
+	for (at = low ? low - 1 : IMAGE_NONE; at != IMAGE_NONE; at = all[at].parent)
+		if (prefix6_holds(&all[at], addr))
+			return all[at].target;
+	return IMAGE_NONE;
+}
+
+/* The target of the longest prefix that holds the address, or IMAGE_NONE. */
+static uint32_t find(const struct image_prefix4 *all4, uint32_t count4, const struct image_prefix6 *all6, uint32_t count6,
+		     const uint8_t addr[16])
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	if (memcmp(addr, mapped, sizeof(mapped)) != 0)
+		return find6(all6, count6, addr);
+	return find4(all4, count4, (uint32_t)addr[12] << 24 | (uint32_t)addr[13] << 16 | (uint32_t)addr[14] << 8 | addr[15]);
 }
 
 uint32_t policy_destination_of(const struct policy_image *image, const uint8_t addr[16])
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	const struct image_header *h = image->header;
+	uint32_t found = find(image->prefix4, h->prefix4.count, image->prefix6, h->prefix6.count, addr);
 
-	if (memcmp(addr, mapped, sizeof(mapped)) == 0)
-		return destination4(image, (uint32_t)addr[12] << 24 | (uint32_t)addr[13] << 16 |
-						   (uint32_t)addr[14] << 8 | addr[15]);
-	return destination6(image, addr);
+	return found == IMAGE_NONE ? 0 : found;
+}
+
+const struct image_rule *policy_client_rule(const struct policy_image *image, const uint8_t client_addr[16])
+{
+	const struct image_header *h = image->header;
+	uint32_t found = find(image->client4, h->client4.count, image->client6, h->client6.count, client_addr);
+
+	return found == IMAGE_NONE ? NULL : &image->rules[found];
+}
+
+const struct image_rule *policy_inbound_rule(const struct policy_image *image, const uint8_t server_addr[16])
+{
+	const struct image_header *h = image->header;
+	uint32_t found = find(image->inbound4, h->inbound4.count, image->inbound6, h->inbound6.count, server_addr);
+
+	return &image->rules[found == IMAGE_NONE ? h->inbound_rule : found];
 }
 
 size_t policy_prefixes(const struct policy_image *image)
@@ -95,14 +120,14 @@ struct policy_prefix policy_prefix(const struct policy_image *image, size_t inde
 		for (int i = 0; i < 4; i++)
 			out.addr[i] = (uint8_t)(p->addr >> (24 - 8 * i));
 		out.len = p->len;
-		out.destination = p->destination;
+		out.destination = p->target;
 	} else {
 		const struct image_prefix6 *p = &image->prefix6[index - count4];
 
 		memcpy(out.addr, p->addr, sizeof(out.addr));
 		out.len = p->len;
 		out.ipv6 = true;
-		out.destination = p->destination;
+		out.destination = p->target;
 	}
 	out.pool = policy_string(image, image->destinations[out.destination].pool);
 	return out;
@@ -115,13 +140,21 @@ uint64_t policy_domain_hash(const char *name, size_t len)
 	return XXH3_64bits(name, len);
 }
 
-static const struct image_rule *probe(const struct policy_image *image, const char *name, size_t len)
+/* A hash table of domains. */
+struct table {
+	const struct policy_image *image;
+	const struct image_domain *slots;
+	uint32_t count;
+};
+
+static const struct image_rule *probe(const struct table *table, const char *name, size_t len)
 {
-	uint32_t mask = image->header->domains.count - 1;
+	const struct policy_image *image = table->image;
+	uint32_t mask = table->count - 1;
 	uint32_t slot = (uint32_t)policy_domain_hash(name, len) & mask;
 
 	for (unsigned i = 0; i <= IMAGE_PROBES_MAX; i++, slot = (slot + 1) & mask) {
-		const struct image_domain *d = &image->domains[slot];
+		const struct image_domain *d = &table->slots[slot];
 
 		if (d->name == IMAGE_NONE)
 			return NULL;
@@ -131,7 +164,8 @@ static const struct image_rule *probe(const struct policy_image *image, const ch
 	return NULL;
 }
 
-const struct image_rule *policy_domain_rule(const struct policy_image *image, const char *domain)
+/* The name itself, then its parents, nearest first. */
+static const struct image_rule *search(const struct table *table, const char *domain)
 {
 	char name[IMAGE_DOMAIN_MAX + 1];
 	const struct image_rule *rule;
@@ -139,7 +173,7 @@ const struct image_rule *policy_domain_rule(const struct policy_image *image, co
 
 	if (len > 0 && domain[len - 1] == '.')
 		len--;
-	if (len == 0 || len > IMAGE_DOMAIN_MAX || image->header->domains.count == 0)
+	if (len == 0 || len > IMAGE_DOMAIN_MAX || table->count == 0)
 		return NULL;
 	for (size_t i = 0; i < len; i++)
 		name[i] = domain[i] >= 'A' && domain[i] <= 'Z' ? (char)(domain[i] - 'A' + 'a') : domain[i];
@@ -147,8 +181,18 @@ const struct image_rule *policy_domain_rule(const struct policy_image *image, co
 	/* A client that writes ".example.org" as a domain must not reach the parent rule as if by name. */
 	if (name[0] == '.')
 		return NULL;
-	rule = probe(image, name, len);
+	rule = probe(table, name, len);
 	for (const char *dot = strchr(name, '.'); !rule && dot; dot = strchr(dot + 1, '.'))
-		rule = probe(image, dot, len - (size_t)(dot - name));
+		rule = probe(table, dot, len - (size_t)(dot - name));
 	return rule;
+}
+
+const struct image_rule *policy_domain_rule(const struct policy_image *image, const char *domain)
+{
+	return search(&(struct table){image, image->domains, image->header->domains.count}, domain);
+}
+
+const struct image_rule *policy_inbound_domain_rule(const struct policy_image *image, const char *domain)
+{
+	return search(&(struct table){image, image->inbound_domains, image->header->inbound_domains.count}, domain);
 }

@@ -1,5 +1,5 @@
 /*
- * match.c - does a name out of a certificate meet a rule's match patterns?
+ * match.c - does a certificate's name meet a rule's match patterns, its fingerprint one of a rule's pins?
  *
  * Enters: a rule, one certificate name (a DNS subjectAltName, possibly a wildcard), the next-hop domain
  * and the server's host name where they are known. Leaves: yes or no. Case is ignored, and one final dot.
@@ -136,5 +136,19 @@ bool policy_name_matches(const struct policy_image *image, const struct image_ru
 	for (uint32_t i = 0; i < rule->match_count; i++)
 		if (matches_pattern(certificate, policy_match(image, rule, i), nexthop, hostname))
 			return true;
+	return false;
+}
+
+bool policy_fingerprint_matches(const struct policy_image *image, const struct image_rule *rule, const uint8_t certificate[32],
+				const uint8_t key[32], uint64_t now_s)
+{
+	for (uint32_t i = 0; i < rule->fingerprint_count; i++) {
+		const struct image_fingerprint *f = &image->fingerprints[rule->fingerprint_first + i];
+
+		if (f->expires && f->expires <= now_s)
+			continue;
+		if (memcmp(f->sha256, f->pin == PIN_KEY ? key : certificate, sizeof(f->sha256)) == 0)
+			return true;
+	}
 	return false;
 }

@@ -44,6 +44,7 @@ static const struct reason_words reasons[POLICY_REASONS] = {
 	[REASON_UNSUPPORTED] = {"unsupported", "validation-failure"},
 	[REASON_BLOCKED] = {"blocked", NULL},
 	[REASON_CLEAR_SESSION] = {"clear-session", NULL},
+	[REASON_FINGERPRINT] = {"fingerprint", "validation-failure"},
 };
 
 const char *policy_level_name(enum policy_level level)

@@ -27,6 +27,7 @@ enum policy_on_fail { ON_FAIL_DEFER, ON_FAIL_REJECT };
 enum policy_e2e { E2E_TRUST, E2E_PROBE };
 enum policy_unknown { UNKNOWN_TLS, UNKNOWN_PASS, UNKNOWN_RESET };
 enum policy_pass { PASS_PASS, PASS_RESET };
+enum policy_pin { PIN_CERTIFICATE, PIN_KEY }; /* SHA-256 of the leaf certificate, or of its SubjectPublicKeyInfo */
 
 const char *policy_level_name(enum policy_level level); /* "dane-only" */
 int policy_level_parse(const char *text, enum policy_level *out); /* 0 / -EINVAL */
@@ -51,6 +52,7 @@ struct policy_facts {
 	uint16_t version;  /* wire version, 0 if none */
 	enum policy_chain chain;
 	bool name_matched; /* one of the rule's match patterns is in the certificate */
+	bool fingerprint_matched; /* one of the rule's pins is the certificate's or its key's, and holds still */
 };
 
 /* ---- decisions ---- */
@@ -71,6 +73,7 @@ enum policy_reason {
 	REASON_UNSUPPORTED,    /* a level whose proof cannot be had (yet): refused, never waved through */
 	REASON_BLOCKED,
 	REASON_CLEAR_SESSION,  /* recipient's rule wants TLS, and this session has gone on in clear */
+	REASON_FINGERPRINT,    /* none of the rule's pins is the certificate's */
 	POLICY_REASONS
 };
 
@@ -82,12 +85,13 @@ struct policy_decision {
 
 /* Decides everything. `flow_hash` places the flow for `percent`. Level none allows whatever the facts;
  * may allows all but nothing after a 220; encrypt needs FACT_TLS_UP at protocol_min; verify and
- * secure need, of an upgraded session, a trusted chain and a matched name; block refuses.
+ * secure need, of an upgraded session, a trusted chain and a matched name; fingerprint needs a pin that holds,
+ * whoever signed the certificate and whatever its dates, as Postfix has it; block refuses.
  *
  * dane: no fact says yet whether TLSA records exist, so they cannot be ruled out, and clear text would be
- * what a stripper wants: it decides as encrypt. dane-only and fingerprint: REASON_UNSUPPORTED.
- * A session that the client encrypts itself meets verify, secure, dane and dane-only under e2e=trust;
- * under e2e=probe only with `chain` and `name_matched` of a probe, else REASON_UNSUPPORTED.
+ * what a stripper wants: it decides as encrypt. dane-only: REASON_UNSUPPORTED.
+ * A session that the client encrypts itself meets verify, secure, fingerprint, dane and dane-only under
+ * e2e=trust; under e2e=probe only with the facts of a probe (`chain` is seen), else REASON_UNSUPPORTED.
  *
  * STARTTLS offered but no TLS: refused as REASON_CLEAR_SESSION. Only where the rule is observed and
  * !dialogue_end it counts as REASON_UPGRADED, since that is what enforcing it would bring.
@@ -98,13 +102,19 @@ struct policy_decision {
 struct policy_decision policy_decide(const struct image_rule *rule, const struct policy_facts *facts, uint32_t flow_hash);
 
 /* Should a plaintext session under this rule be upgraded where the server offers it? Not where the rule is
- * only observed, nor where no handshake of ours could meet it (block, dane-only, fingerprint, inbound): refuse at once. */
+ * only observed, nor where no handshake of ours could meet it (block, dane-only, inbound): refuse at once. */
 bool policy_wants_tls(const struct image_rule *rule, uint32_t flow_hash);
 
 /* The TLS version below which a session that the client encrypts itself is cut: protocol_min from encrypt
  * on; 0 (any) at none and may, where clear text would pass too, and where the rule is only observed.
  * An upgrade offers nothing below rule->protocol_min at any level. */
 uint16_t policy_floor(const struct image_rule *rule, uint32_t flow_hash);
+
+/* Level none in force: what a rule for a client's prefix says to exempt that customer from all the others. */
+bool policy_exempts(const struct image_rule *rule, uint32_t flow_hash);
+
+/* Enforced, and above may: it can ask for something. */
+static inline bool policy_rule_demands(const struct image_rule *rule) { return rule->mode == MODE_ENFORCE && rule->level > LEVEL_MAY; }
 
 /* The effective action: ALLOW when only observed. */
 static inline enum policy_action policy_effect(struct policy_decision d) { return d.observed ? POLICY_ALLOW : d.action; }
@@ -157,6 +167,47 @@ uint32_t policy_destination_of(const struct policy_image *image, const uint8_t a
 /* Rule of a recipient's domain: exact, then .parent nearest first; NULL if none (then the
  * destination's rule holds, and below it "*"). Any case; a final dot is ignored. */
 const struct image_rule *policy_domain_rule(const struct policy_image *image, const char *domain);
+
+/* Rule of a customer's prefix, the longest that holds its address; NULL if none. */
+const struct image_rule *policy_client_rule(const struct policy_image *image, const uint8_t client_addr[16]);
+
+/* For sessions whose client is outside: the rule of the server's prefix, else that of inbound:*; and the rule
+ * of a recipient's domain, NULL if none. */
+const struct image_rule *policy_inbound_rule(const struct policy_image *image, const uint8_t server_addr[16]);
+const struct image_rule *policy_inbound_domain_rule(const struct policy_image *image, const char *domain);
+
+/* Is one of a rule's pins that certificate's or that key's, and has it not ended before `now_s` (Unix time)? */
+bool policy_fingerprint_matches(const struct policy_image *image, const struct image_rule *rule, const uint8_t certificate[32],
+                                const uint8_t key[32], uint64_t now_s);
+
+/* ---- the rules of a session: rules.c ---- */
+
+/* Between whom. Addresses as in policy_destination_of(). */
+struct policy_parties {
+	const uint8_t *client_addr, *server_addr;
+	bool inbound;       /* the client is outside */
+	uint32_t flow_hash;
+};
+
+/* `rule`: the destination's; of a session from outside the server's; that of the client's prefix where it exempts
+ * the client from all others. `minimum`: the client's prefix asks for that much besides; NULL: nothing. Customers
+ * are inside: a session from outside has no minimum. */
+struct policy_rules { const struct image_rule *rule, *minimum; };
+struct policy_rules policy_rules_of(const struct policy_image *image, const struct policy_parties *parties);
+/* The rule of a recipient's domain; NULL if it has none of its own, or the client is exempt. */
+const struct image_rule *policy_recipient_rule(const struct policy_image *image, const struct policy_parties *parties, const char *domain);
+
+/* A decision and whose it is. */
+struct policy_verdict { const struct image_rule *rule; struct policy_decision decision; };
+/* The one that applies where two rules hold: the stricter. What is carried out goes before what is only counted;
+ * of two that come to the same, the stricter level names the reason; `a` where nothing tells them apart. */
+struct policy_verdict policy_stricter(struct policy_verdict a, struct policy_verdict b);
+/* How strict a level is, for rules that come to the same: higher is stricter. */
+unsigned policy_strictness(enum policy_level level);
+
+/* policy_wants_tls() and policy_floor() of both: TLS if one wants it and neither is beyond its help; the higher floor. */
+bool policy_rules_want_tls(const struct policy_rules *rules, uint32_t flow_hash);
+uint16_t policy_rules_floor(const struct policy_rules *rules, uint32_t flow_hash);
 
 /* The i-th of a rule's match_count patterns. */
 const char *policy_match(const struct policy_image *image, const struct image_rule *rule, uint32_t i);

@@ -20,6 +20,10 @@ struct policy_image {
 	const struct image_destination *destinations;
 	const struct image_prefix4 *prefix4;
 	const struct image_prefix6 *prefix6;
+	const struct image_fingerprint *fingerprints;
+	const struct image_prefix4 *client4, *inbound4;
+	const struct image_prefix6 *client6, *inbound6;
+	const struct image_domain *inbound_domains;
 };
 
 /* Sets the section pointers and checks everything. 0, or -EINVAL with a one-line `error`. */

@@ -34,6 +34,8 @@ static const struct reply_words words[POLICY_REASONS] = {
 				  ", could not be validated: that of ", ""},
 	[REASON_NAME_MISMATCH] = {"451 4.7.5", "554 5.7.5", "Certificate with a matching name required by",
 				  ", wrong name in that of ", ""},
+	[REASON_FINGERPRINT] = {"451 4.7.5", "554 5.7.5", "Certificate fingerprint required by", ", not one of those pinned: that of ",
+				""},
 	[REASON_UNSUPPORTED] = {"451 4.7.5", "554 5.7.5", "Proof required by", " cannot be checked yet for ", ""},
 	[REASON_BLOCKED] = {"451 4.7.1", "554 5.7.1", "Delivery refused by", ", server ", ""},
 };

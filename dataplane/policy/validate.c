@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SECTIONS 7
+#define SECTIONS 13
 #define PREFIX_DEPTH_MAX 129 /* nested prefixes have rising lengths 0..128 */
 
 struct check {
@@ -51,6 +51,12 @@ static const struct section_spec sections[SECTIONS] = {
 	SECTION(destinations, sizeof(struct image_destination), 1, IMAGE_DESTINATIONS_MAX),
 	SECTION(prefix4, sizeof(struct image_prefix4), 0, IMAGE_PREFIXES_MAX),
 	SECTION(prefix6, sizeof(struct image_prefix6), 0, IMAGE_PREFIXES_MAX),
+	SECTION(fingerprints, sizeof(struct image_fingerprint), 0, IMAGE_FINGERPRINTS_MAX),
+	SECTION(client4, sizeof(struct image_prefix4), 0, IMAGE_PREFIXES_MAX),
+	SECTION(client6, sizeof(struct image_prefix6), 0, IMAGE_PREFIXES_MAX),
+	SECTION(inbound4, sizeof(struct image_prefix4), 0, IMAGE_PREFIXES_MAX),
+	SECTION(inbound6, sizeof(struct image_prefix6), 0, IMAGE_PREFIXES_MAX),
+	SECTION(inbound_domains, sizeof(struct image_domain), 0, IMAGE_SLOTS_MAX),
 };
 
 static const struct image_section *section_at(const struct image_header *h, const struct section_spec *spec)
@@ -75,8 +81,6 @@ static int check_header(struct check *c)
 	if (h->checksum != sum)
 		return bad(c, "header: checksum %016llx, the content's is %016llx: damaged", (unsigned long long)h->checksum,
 			   (unsigned long long)sum);
-	if (h->reserved != 0)
-		return bad(c, "header: reserved is %u, must be 0", h->reserved);
 	return 0;
 }
 
@@ -127,6 +131,12 @@ static void set_pointers(struct policy_image *image)
 	image->destinations = (const void *)(image->base + h->destinations.offset);
 	image->prefix4 = (const void *)(image->base + h->prefix4.offset);
 	image->prefix6 = (const void *)(image->base + h->prefix6.offset);
+	image->fingerprints = (const void *)(image->base + h->fingerprints.offset);
+	image->client4 = (const void *)(image->base + h->client4.offset);
+	image->client6 = (const void *)(image->base + h->client6.offset);
+	image->inbound4 = (const void *)(image->base + h->inbound4.offset);
+	image->inbound6 = (const void *)(image->base + h->inbound6.offset);
+	image->inbound_domains = (const void *)(image->base + h->inbound_domains.offset);
 }
 
 /* ---- strings ---- */
@@ -211,31 +221,63 @@ static int check_rule_values(struct check *c, uint32_t i, const struct image_rul
 	return 0;
 }
 
+/* A run of `count` elements from `first` on, in a section of `there`. */
+static bool run_fits(uint32_t first, uint32_t count, uint32_t most, uint32_t there)
+{
+	return count <= most && first <= there && count <= there - first;
+}
+
+static int check_rule_runs(struct check *c, uint32_t i, const struct image_rule *r)
+{
+	const struct image_header *h = c->image->header;
+
+	if (!run_fits(r->match_first, r->match_count, IMAGE_MATCHES_MAX, h->matches.count))
+		return bad(c, "rules[%u]: matches %u from %u: there are %u, and %d is the most for one rule", i, r->match_count,
+			   r->match_first, h->matches.count, IMAGE_MATCHES_MAX);
+	if (!run_fits(r->fingerprint_first, r->fingerprint_count, IMAGE_PINS_MAX, h->fingerprints.count))
+		return bad(c, "rules[%u]: fingerprints %u from %u: there are %u, and %d is the most for one rule", i,
+			   r->fingerprint_count, r->fingerprint_first, h->fingerprints.count, IMAGE_PINS_MAX);
+	if ((r->level == LEVEL_VERIFY || r->level == LEVEL_SECURE) && r->match_count == 0)
+		return bad(c, "rules[%u]: level %s without a match: no certificate could ever meet it", i,
+			   policy_level_name((enum policy_level)r->level));
+	if (r->level == LEVEL_FINGERPRINT && r->fingerprint_count == 0)
+		return bad(c, "rules[%u]: level fingerprint without a fingerprint: no certificate could ever meet it", i);
+	return 0;
+}
+
 static int check_rules(struct check *c)
 {
 	const struct image_header *h = c->image->header;
-	int err;
+	int err = 0;
 
-	for (uint32_t i = 0; i < h->rules.count; i++) {
+	for (uint32_t i = 0; i < h->rules.count && !err; i++) {
 		const struct image_rule *r = &c->image->rules[i];
 
 		err = check_rule_values(c, i, r);
 		if (!err)
 			err = check_rule_strings(c, i, r);
-		if (err)
-			return err;
-		if (r->match_count > IMAGE_MATCHES_MAX || r->match_first > h->matches.count ||
-		    r->match_count > h->matches.count - r->match_first)
-			return bad(c, "rules[%u]: matches %u from %u: there are %u, and %d is the most for one rule", i,
-				   r->match_count, r->match_first, h->matches.count, IMAGE_MATCHES_MAX);
-		if ((r->level == LEVEL_VERIFY || r->level == LEVEL_SECURE) && r->match_count == 0)
-			return bad(c, "rules[%u]: level %s without a match: no certificate could ever meet it", i,
-				   policy_level_name((enum policy_level)r->level));
+		if (!err)
+			err = check_rule_runs(c, i, r);
 	}
+	if (err)
+		return err;
 	if (h->default_rule >= h->rules.count || c->image->rules[h->default_rule].kind != POLICY_DEFAULT)
 		return bad(c, "header: default_rule %u is not a rule \"*\"", h->default_rule);
 	if (h->inbound_rule >= h->rules.count || c->image->rules[h->inbound_rule].kind != POLICY_INBOUND)
 		return bad(c, "header: inbound_rule %u is not an inbound rule", h->inbound_rule);
+	return 0;
+}
+
+static int check_fingerprints(struct check *c)
+{
+	static const uint8_t zeros[sizeof(c->image->fingerprints->reserved)];
+
+	for (uint32_t i = 0; i < c->image->header->fingerprints.count; i++) {
+		const struct image_fingerprint *f = &c->image->fingerprints[i];
+
+		if (f->pin > PIN_KEY || memcmp(f->reserved, zeros, sizeof(zeros)) != 0)
+			return bad(c, "fingerprints[%u]: pin is %u, must be at most %d, and reserved 0", i, f->pin, PIN_KEY);
+	}
 	return 0;
 }
 
@@ -254,73 +296,94 @@ static int check_matches(struct check *c)
 
 /* ---- domains ---- */
 
+#define KIND(k) (1u << POLICY_##k)
+
+struct domain_spec {
+	const char *name;
+	const struct image_domain *slots;
+	uint32_t count;
+	unsigned kinds;    /* of rules that may stand in it */
+	uint32_t enforced; /* as the header has it */
+	const char *enforced_name;
+};
+
 /* The slot at `i` can be found by looking for its name, and is the only one of that name. */
-static int check_reachable(struct check *c, uint32_t i, uint32_t mask)
+static int check_reachable(struct check *c, const struct domain_spec *t, uint32_t i)
 {
-	const struct image_domain *slots = c->image->domains;
-	const char *name = c->image->strings + slots[i].name;
+	uint32_t mask = t->count - 1;
+	const char *name = c->image->strings + t->slots[i].name;
 	uint32_t home = (uint32_t)policy_domain_hash(name, strlen(name)) & mask;
 
 	if (((i - home) & mask) > IMAGE_PROBES_MAX)
-		return bad(c, "domains[%u]: \"%.80s\" is %u slots from its home, %d is the most", i, name, (i - home) & mask,
+		return bad(c, "%s[%u]: \"%.80s\" is %u slots from its home, %d is the most", t->name, i, name, (i - home) & mask,
 			   IMAGE_PROBES_MAX);
 	for (uint32_t slot = home; slot != i; slot = (slot + 1) & mask) {
-		if (slots[slot].name == IMAGE_NONE)
-			return bad(c, "domains[%u]: \"%.80s\" cannot be found: slot %u before it is free", i, name, slot);
-		if (strcmp(c->image->strings + slots[slot].name, name) == 0)
-			return bad(c, "domains[%u]: \"%.80s\" stands in slot %u too", i, name, slot);
+		if (t->slots[slot].name == IMAGE_NONE)
+			return bad(c, "%s[%u]: \"%.80s\" cannot be found: slot %u before it is free", t->name, i, name, slot);
+		if (strcmp(c->image->strings + t->slots[slot].name, name) == 0)
+			return bad(c, "%s[%u]: \"%.80s\" stands in slot %u too", t->name, i, name, slot);
 	}
 	return 0;
 }
 
-static int check_domain(struct check *c, uint32_t i)
+static int check_domain(struct check *c, const struct domain_spec *t, uint32_t i)
 {
-	const struct image_domain *d = &c->image->domains[i];
+	const struct image_domain *d = &t->slots[i];
 	const char *name;
 	uint8_t kind;
 
 	if (!string_at(c, d->name))
-		return bad(c, "domains[%u]: no string at %u", i, d->name);
+		return bad(c, "%s[%u]: no string at %u", t->name, i, d->name);
 	name = c->image->strings + d->name;
 	if (!policy_domain_valid(name[0] == '.' ? name + 1 : name))
-		return bad(c, "domains[%u]: \"%.80s\" is no domain", i, name);
+		return bad(c, "%s[%u]: \"%.80s\" is no domain", t->name, i, name);
 	if (d->rule >= c->image->header->rules.count)
-		return bad(c, "domains[%u]: rule %u of %u", i, d->rule, c->image->header->rules.count);
+		return bad(c, "%s[%u]: rule %u of %u", t->name, i, d->rule, c->image->header->rules.count);
 	kind = c->image->rules[d->rule].kind;
-	if (kind != POLICY_DOMAIN && kind != POLICY_PARENT && kind != POLICY_PROVIDER)
-		return bad(c, "domains[%u]: rule %u is of kind %u, not a domain's or a provider's", i, d->rule, kind);
+	if (!(t->kinds & 1u << kind))
+		return bad(c, "%s[%u]: rule %u is of kind %u, which has no place here", t->name, i, d->rule, kind);
 	return 0;
+}
+
+static int check_domain_table(struct check *c, const struct domain_spec *t)
+{
+	uint32_t used = 0, enforced = 0;
+	int err = 0;
+
+	if (t->count & (t->count - 1))
+		return bad(c, "%s: %u slots, must be a power of two", t->name, t->count);
+	for (uint32_t i = 0; i < t->count && !err; i++) {
+		if (t->slots[i].name == IMAGE_NONE)
+			continue;
+		used++;
+		err = check_domain(c, t, i);
+		if (!err)
+			enforced += policy_rule_demands(&c->image->rules[t->slots[i].rule]);
+	}
+	if (!err && used > t->count / 2)
+		err = bad(c, "%s: %u names in %u slots, half full is the most", t->name, used, t->count);
+	for (uint32_t i = 0; i < t->count && !err; i++)
+		err = t->slots[i].name == IMAGE_NONE ? 0 : check_reachable(c, t, i);
+	if (!err && enforced != t->enforced)
+		err = bad(c, "header: %s is %u, there are %u", t->enforced_name, t->enforced, enforced);
+	return err;
 }
 
 static int check_domains(struct check *c)
 {
-	const struct image_header *h = c->image->header;
-	uint32_t slots = h->domains.count, used = 0, enforced = 0;
-	int err;
+	const struct policy_image *image = c->image;
+	const struct image_header *h = image->header;
+	const struct domain_spec tables[] = {
+		{"domains", image->domains, h->domains.count, KIND(DOMAIN) | KIND(PARENT) | KIND(PROVIDER), h->enforced_domain_rules,
+		 "enforced_domain_rules"},
+		{"inbound_domains", image->inbound_domains, h->inbound_domains.count, KIND(INBOUND), h->enforced_inbound_rules,
+		 "enforced_inbound_rules"},
+	};
+	int err = 0;
 
-	if (slots & (slots - 1))
-		return bad(c, "domains: %u slots, must be a power of two", slots);
-	for (uint32_t i = 0; i < slots; i++) {
-		const struct image_domain *d = &c->image->domains[i];
-
-		if (d->name == IMAGE_NONE)
-			continue;
-		used++;
-		err = check_domain(c, i);
-		if (err)
-			return err;
-		enforced += c->image->rules[d->rule].mode == MODE_ENFORCE && c->image->rules[d->rule].level > LEVEL_MAY;
-	}
-	if (used > slots / 2)
-		return bad(c, "domains: %u names in %u slots, half full is the most", used, slots);
-	for (uint32_t i = 0; i < slots; i++) {
-		err = c->image->domains[i].name == IMAGE_NONE ? 0 : check_reachable(c, i, slots - 1);
-		if (err)
-			return err;
-	}
-	if (enforced != h->enforced_domain_rules)
-		return bad(c, "header: enforced_domain_rules is %u, there are %u", h->enforced_domain_rules, enforced);
-	return 0;
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]) && !err; i++)
+		err = check_domain_table(c, &tables[i]);
+	return err;
 }
 
 /* ---- destinations and prefixes ---- */
@@ -358,47 +421,61 @@ struct ancestors {
 	unsigned depth;
 };
 
-static int check_link(struct check *c, const char *section, uint32_t i, uint32_t parent, uint32_t destination,
-		      struct ancestors *a)
+/* What the prefixes of a section lead to: a destination, or a rule of that kind. */
+enum target { TARGET_DESTINATION, TARGET_CLIENT, TARGET_INBOUND };
+
+static int check_target(struct check *c, const char *section, uint32_t i, uint32_t target, enum target what)
+{
+	const struct image_header *h = c->image->header;
+	enum policy_kind kind = what == TARGET_CLIENT ? POLICY_CLIENT : POLICY_INBOUND;
+
+	if (what == TARGET_DESTINATION)
+		return target < h->destinations.count
+			       ? 0
+			       : bad(c, "%s[%u]: destination %u of %u", section, i, target, h->destinations.count);
+	if (target >= h->rules.count || c->image->rules[target].kind != kind)
+		return bad(c, "%s[%u]: rule %u of %u is not of kind %d", section, i, target, h->rules.count, kind);
+	return 0;
+}
+
+static int check_link(struct check *c, const char *section, uint32_t i, uint32_t parent, struct ancestors *a)
 {
 	uint32_t nearest = a->depth ? a->index[a->depth - 1] : IMAGE_NONE;
 
 	if (parent != nearest)
 		return bad(c, "%s[%u]: parent is %u, the nearest enclosing prefix is %u", section, i, parent, nearest);
-	if (destination >= c->image->header->destinations.count)
-		return bad(c, "%s[%u]: destination %u of %u", section, i, destination, c->image->header->destinations.count);
 	a->index[a->depth++] = i; /* lengths rise strictly along the chain, so it fits */
 	return 0;
 }
 
-static int check_prefix4(struct check *c)
+static int check_each4(struct check *c, const char *section, const struct image_prefix4 *all, uint32_t count, enum target what)
 {
-	const struct image_prefix4 *all = c->image->prefix4;
 	struct ancestors a = {.depth = 0};
 	int err = 0;
 
-	for (uint32_t i = 0; i < c->image->header->prefix4.count && !err; i++) {
+	for (uint32_t i = 0; i < count && !err; i++) {
 		const struct image_prefix4 *p = &all[i];
 
 		if (p->len > 32 || (p->addr & ~prefix4_mask(p->len)) || p->reserved[0] || p->reserved[1] || p->reserved[2])
-			return bad(c, "prefix4[%u]: length %u, or bits set past it", i, p->len);
+			return bad(c, "%s[%u]: length %u, or bits set past it", section, i, p->len);
 		if (i && (all[i - 1].addr > p->addr || (all[i - 1].addr == p->addr && all[i - 1].len >= p->len)))
-			return bad(c, "prefix4[%u]: not above the one before it", i);
+			return bad(c, "%s[%u]: not above the one before it", section, i);
 		while (a.depth && !prefix4_holds(&all[a.index[a.depth - 1]], p->addr))
 			a.depth--;
-		err = check_link(c, "prefix4", i, p->parent, p->destination, &a);
+		err = check_link(c, section, i, p->parent, &a);
+		if (!err)
+			err = check_target(c, section, i, p->target, what);
 	}
 	return err;
 }
 
-static int check_prefix6(struct check *c)
+static int check_each6(struct check *c, const char *section, const struct image_prefix6 *all, uint32_t count, enum target what)
 {
 	static const uint8_t zeros[16];
-	const struct image_prefix6 *all = c->image->prefix6;
 	struct ancestors a = {.depth = 0};
 	int err = 0;
 
-	for (uint32_t i = 0; i < c->image->header->prefix6.count && !err; i++) {
+	for (uint32_t i = 0; i < count && !err; i++) {
 		const struct image_prefix6 *p = &all[i];
 		unsigned whole = p->len / 8, rest = p->len % 8;
 		int order = i ? memcmp(all[i - 1].addr, p->addr, 16) : -1;
@@ -406,20 +483,41 @@ static int check_prefix6(struct check *c)
 		if (p->len > 128 || memcmp(p->reserved, zeros, sizeof(p->reserved)) != 0 ||
 		    (rest && (p->addr[whole] & (0xff >> rest))) ||
 		    memcmp(p->addr + whole + (rest != 0), zeros, 16 - whole - (rest != 0)) != 0)
-			return bad(c, "prefix6[%u]: length %u, or bits set past it", i, p->len);
+			return bad(c, "%s[%u]: length %u, or bits set past it", section, i, p->len);
 		if (order > 0 || (order == 0 && all[i - 1].len >= p->len))
-			return bad(c, "prefix6[%u]: not above the one before it", i);
+			return bad(c, "%s[%u]: not above the one before it", section, i);
 		while (a.depth && !prefix6_holds(&all[a.index[a.depth - 1]], p->addr))
 			a.depth--;
-		err = check_link(c, "prefix6", i, p->parent, p->destination, &a);
+		err = check_link(c, section, i, p->parent, &a);
+		if (!err)
+			err = check_target(c, section, i, p->target, what);
 	}
+	return err;
+}
+
+static int check_prefixes(struct check *c)
+{
+	const struct policy_image *image = c->image;
+	const struct image_header *h = image->header;
+	int err = check_each4(c, "prefix4", image->prefix4, h->prefix4.count, TARGET_DESTINATION);
+
+	if (!err)
+		err = check_each6(c, "prefix6", image->prefix6, h->prefix6.count, TARGET_DESTINATION);
+	if (!err)
+		err = check_each4(c, "client4", image->client4, h->client4.count, TARGET_CLIENT);
+	if (!err)
+		err = check_each6(c, "client6", image->client6, h->client6.count, TARGET_CLIENT);
+	if (!err)
+		err = check_each4(c, "inbound4", image->inbound4, h->inbound4.count, TARGET_INBOUND);
+	if (!err)
+		err = check_each6(c, "inbound6", image->inbound6, h->inbound6.count, TARGET_INBOUND);
 	return err;
 }
 
 int image_validate(struct policy_image *image, char *error, size_t error_len)
 {
-	static int (*const checks[])(struct check *) = {check_strings, check_matches,	 check_rules,  check_domains,
-							check_destinations, check_prefix4, check_prefix6};
+	static int (*const checks[])(struct check *) = {check_strings, check_matches,	   check_fingerprints, check_rules,
+							check_domains, check_destinations, check_prefixes};
 	struct check c = {image, error, error_len};
 	int err;
 

@@ -5,6 +5,7 @@
  * up each time, never kept.
  */
 #include <bsd/string.h>
+#include <stdio.h>
 
 #include "private.h"
 
@@ -13,23 +14,28 @@ _Static_assert((int)TLS_CHAIN_UNSEEN == (int)CHAIN_UNSEEN && (int)TLS_CHAIN_TRUS
                (int)TLS_CHAIN_EXPIRED == (int)CHAIN_EXPIRED && (int)TLS_CHAIN_NOT_YET_VALID == (int)CHAIN_NOT_YET_VALID &&
                (int)TLS_CHAIN_INVALID == (int)CHAIN_INVALID, "tls/ and policy/ say the same of chains");
 
-static const struct image_rule *rule_of(const struct policy_image *image, const uint8_t server[16], bool inbound)
+/* What wants TLS here can do without it. */
+static bool may_alone(const struct policy_rules *rules, uint32_t flow_hash)
 {
-	if (inbound)
-		return policy_rule(image, policy_image_header(image)->inbound_rule);
-	return policy_rule(image, policy_destination(image, policy_destination_of(image, server))->rule);
+	return (rules->rule->level == LEVEL_MAY || !policy_wants_tls(rules->rule, flow_hash)) &&
+	       (!rules->minimum || rules->minimum->level == LEVEL_MAY || !policy_wants_tls(rules->minimum, flow_hash));
 }
 
-struct takeover_choice takeover_choose(const struct policy_image *image, const uint8_t server_addr[16], bool inbound,
-                                       uint32_t capabilities, uint32_t flow_hash, const struct takeover_memory *memory, uint64_t now_us)
+struct takeover_choice takeover_choose(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities,
+                                       const struct takeover_memory *memory, uint64_t now_us)
 {
-	const struct image_rule *rule = rule_of(image, server_addr, inbound);
+	const struct image_header *header = policy_image_header(image);
+	struct policy_rules rules = policy_rules_of(image, parties);
 	bool maybe_offered = capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN);
+	bool recipients_matter = parties->inbound ? header->enforced_inbound_rules : header->enforced_domain_rules;
 	struct policy_facts facts = {.offered = capabilities & SMTP_CAP_STARTTLS};
-	struct takeover_choice choice = {.action = TAKEOVER_CHOOSE_PASS, .decision = policy_decide(rule, &facts, flow_hash)};
+	struct policy_verdict verdict = {rules.rule, policy_decide(rules.rule, &facts, parties->flow_hash)};
 
-	if (policy_wants_tls(rule, flow_hash) && maybe_offered) {
-		choice.remembered = rule->level == LEVEL_MAY && takeover_memory_holds(memory, server_addr, now_us);
+	if (rules.minimum)
+		verdict = policy_stricter(verdict, (struct policy_verdict){rules.minimum, policy_decide(rules.minimum, &facts, parties->flow_hash)});
+	struct takeover_choice choice = {.action = TAKEOVER_CHOOSE_PASS, .decision = verdict.decision, .rule = verdict.rule};
+	if (policy_rules_want_tls(&rules, parties->flow_hash) && maybe_offered) {
+		choice.remembered = may_alone(&rules, parties->flow_hash) && takeover_memory_holds(memory, parties->server_addr, now_us);
 		if (!choice.remembered) {
 			choice.action = TAKEOVER_CHOOSE_UPGRADE;
 			return choice;
@@ -37,7 +43,7 @@ struct takeover_choice takeover_choose(const struct policy_image *image, const u
 	}
 	if (policy_effect(choice.decision) != POLICY_ALLOW)
 		choice.action = TAKEOVER_CHOOSE_REFUSE;
-	else if (!inbound && rule->level != LEVEL_NONE && policy_image_header(image)->enforced_domain_rules)
+	else if (rules.rule->level != LEVEL_NONE && recipients_matter)
 		choice.action = TAKEOVER_CHOOSE_RELAY;
 	return choice;
 }
@@ -47,14 +53,21 @@ static const struct policy_image *image_of(const struct takeover *t)
 	return t->env->image(t->env->context);
 }
 
-const struct image_rule *destination_rule(const struct takeover *t)
+struct policy_parties session_parties(const struct takeover *t)
 {
-	return rule_of(image_of(t), t->params.server_addr, t->params.inbound);
+	return (struct policy_parties){t->params.client_addr, t->params.server_addr, t->params.inbound, t->params.flow_hash};
+}
+
+struct policy_rules session_rules(const struct takeover *t)
+{
+	struct policy_parties parties = session_parties(t);
+	return policy_rules_of(image_of(t), &parties);
 }
 
 const struct image_rule *recipient_rule(const struct takeover *t, const char *domain)
 {
-	return t->params.inbound ? NULL : policy_domain_rule(image_of(t), domain);
+	struct policy_parties parties = session_parties(t);
+	return policy_recipient_rule(image_of(t), &parties, domain);
 }
 
 /* The server's own name where the operator has told it: what a banner says proves nothing. */
@@ -73,15 +86,29 @@ static bool matches(void *context, const char *name)
 	return policy_name_matches(image_of(m->takeover), m->rule, name, m->nexthop, known_hostname(m->takeover));
 }
 
-struct policy_decision decide_rule(const struct takeover *t, const struct image_rule *rule, const char *nexthop)
+static bool pinned(const struct takeover *t, const struct image_rule *rule)
+{
+	const struct tls_facts *tls = tls_client_facts(t->tls);
+	return tls->has_certificate && policy_fingerprint_matches(image_of(t), rule, tls->certificate_sha256, tls->key_sha256,
+	                                                          t->env->unix_time_us(t->env->context) / 1000000);
+}
+
+struct policy_verdict decide_rule(const struct takeover *t, const struct image_rule *rule, const char *nexthop)
 {
 	struct policy_facts facts = t->facts;
 	struct matching matching = {t, rule, nexthop};
 
 	facts.offered = t->promised & SMTP_CAP_STARTTLS || t->capabilities & SMTP_CAP_STARTTLS || facts.tls != FACT_TLS_NONE;
 	facts.name_matched = facts.tls == FACT_TLS_UP && tls_client_any_name(t->tls, matches, &matching);
+	facts.fingerprint_matched = facts.tls == FACT_TLS_UP && rule->fingerprint_count && pinned(t, rule);
 	facts.dialogue_end = true;
-	return policy_decide(rule, &facts, t->params.flow_hash);
+	return (struct policy_verdict){rule, policy_decide(rule, &facts, t->params.flow_hash)};
+}
+
+struct policy_verdict with_minimum(const struct takeover *t, struct policy_verdict verdict, const char *nexthop)
+{
+	const struct image_rule *minimum = session_rules(t).minimum;
+	return minimum ? policy_stricter(verdict, decide_rule(t, minimum, nexthop)) : verdict;
 }
 
 bool recipient_wants_upgrade(const struct takeover *t, const struct image_rule *rule)
@@ -116,6 +143,28 @@ const char *choose_servername(const struct takeover *t, const struct image_rule 
 	return is_hostname(t->params.server_name) ? t->params.server_name : "";
 }
 
+void choose_tls(const struct takeover *t, const struct image_rule *rule, struct tls_choice *out)
+{
+	const struct policy_image *image = image_of(t);
+	const struct image_rule *other = session_rules(t).minimum;
+
+	if (other && !policy_wants_tls(other, t->params.flow_hash))
+		other = NULL;
+	if (other && !policy_wants_tls(rule, t->params.flow_hash)) { /* it is for the client's rule alone */
+		rule = other;
+		other = NULL;
+	}
+	const char *ciphers = policy_string(image, rule->ciphers);
+	snprintf(out->exclude, sizeof(out->exclude), "%s%s%s", policy_string(image, rule->exclude), other ? ":" : "",
+	         other ? policy_string(image, other->exclude) : "");
+	out->params = (struct tls_client_params){
+		.servername = choose_servername(t, rule),
+		.floor = other && other->protocol_min > rule->protocol_min ? other->protocol_min : rule->protocol_min,
+		.ciphers = !*ciphers && other ? policy_string(image, other->ciphers) : ciphers,
+		.exclude = out->exclude,
+	};
+}
+
 /* ---- what is counted ---- */
 
 static void note(struct takeover *t, const struct image_rule *rule, enum policy_reason reason)
@@ -124,17 +173,19 @@ static void note(struct takeover *t, const struct image_rule *rule, enum policy_
 	strlcpy(t->outcome.rule, policy_string(image_of(t), rule->name), sizeof(t->outcome.rule));
 }
 
-void note_refusal(struct takeover *t, const struct image_rule *rule, struct policy_decision decision)
+void note_refusal(struct takeover *t, struct policy_verdict verdict)
 {
-	note(t, rule, decision.reason);
+	note(t, verdict.rule, verdict.decision.reason);
 	t->refused = true;
-	t->outcome.end = decision.action == POLICY_REJECT ? END_REJECTED : END_DEFERRED;
-	t->destination->reasons[decision.reason]++;
+	t->outcome.end = verdict.decision.action == POLICY_REJECT ? END_REJECTED : END_DEFERRED;
+	t->destination->reasons[verdict.decision.reason]++;
 }
 
-void note_allowed(struct takeover *t, const struct image_rule *rule, struct policy_decision decision)
+void note_allowed(struct takeover *t, struct policy_verdict verdict)
 {
-	note(t, rule, decision.observed && decision.action != POLICY_ALLOW ? REASON_CLEAR_ALLOWED : decision.reason);
+	bool would_refuse = verdict.decision.observed && verdict.decision.action != POLICY_ALLOW;
+
+	note(t, verdict.rule, would_refuse ? REASON_CLEAR_ALLOWED : verdict.decision.reason);
 	t->allowed_reason = t->outcome.reason;
 }
 

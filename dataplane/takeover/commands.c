@@ -38,13 +38,16 @@ static const char *server_text(const struct takeover *t)
 	return t->params.server_name[0] ? t->params.server_name : "the server";
 }
 
-static enum outcome refuse(struct takeover *t, const struct image_rule *rule, struct policy_decision decision, const char *domain)
+static enum outcome refuse(struct takeover *t, struct policy_verdict verdict, const char *domain)
 {
 	const struct policy_image *image = t->env->image(t->env->context);
 	char reply[POLICY_REPLY_MAX];
 
-	policy_reply(&decision, rule, domain ? domain : policy_string(image, rule->name), server_text(t), reply);
-	note_refusal(t, rule, decision);
+	/* A client's minimum is named by its own key, whoever the recipient is: it is the sender's postmaster who set it. */
+	if (!domain || verdict.rule->kind == POLICY_CLIENT)
+		domain = policy_string(image, verdict.rule->name);
+	policy_reply(&verdict.decision, verdict.rule, domain, server_text(t), reply);
+	note_refusal(t, verdict);
 	local_reply(t, reply);
 	return DONE;
 }
@@ -170,9 +173,8 @@ static enum outcome begin_mail(struct takeover *t, enum smtp_verb verb, bool wai
 
 static enum outcome mail_in_clear(struct takeover *t, enum smtp_verb verb)
 {
-	const struct image_rule *rule = destination_rule(t);
-	struct takeover_choice choice = takeover_choose(t->env->image(t->env->context), t->params.server_addr, t->params.inbound,
-	                                                t->capabilities, t->params.flow_hash, t->env->memory, t->now_us);
+	struct policy_parties parties = session_parties(t);
+	struct takeover_choice choice = takeover_choose(t->env->image(t->env->context), &parties, t->capabilities, t->env->memory, t->now_us);
 	if (t->facts.tls == FACT_TLS_NONE && choice.action == TAKEOVER_CHOOSE_UPGRADE) {
 		if (t->pipeline.count)
 			return HOLD;
@@ -182,14 +184,16 @@ static enum outcome mail_in_clear(struct takeover *t, enum smtp_verb verb)
 			upgrade_begin(t);
 		return HOLD;
 	}
-	struct policy_decision decision = t->facts.tls == FACT_TLS_NONE ? choice.decision : decide_rule(t, rule, NULL);
-	if (policy_effect(decision) != POLICY_ALLOW)
-		return refuse(t, rule, decision, NULL);
+	struct policy_verdict verdict = {choice.rule, choice.decision};
+	if (t->facts.tls != FACT_TLS_NONE)
+		verdict = with_minimum(t, decide_rule(t, session_rules(t).rule, NULL), NULL);
+	if (policy_effect(verdict.decision) != POLICY_ALLOW)
+		return refuse(t, verdict, NULL);
 	if (choice.remembered && !t->remembered)
 		stats_inc(t->env->stats, STAT_tls_memory_hits);
 	t->remembered |= choice.remembered;
-	note_allowed(t, rule, decision);
-	bool wait = choice.action == TAKEOVER_CHOOSE_RELAY && t->facts.tls == FACT_TLS_NONE && t->capabilities & SMTP_CAP_STARTTLS;
+	note_allowed(t, verdict);
+	bool wait = !t->params.inbound && choice.action == TAKEOVER_CHOOSE_RELAY && t->facts.tls == FACT_TLS_NONE && t->capabilities & SMTP_CAP_STARTTLS;
 	return begin_mail(t, verb, wait);
 }
 
@@ -202,13 +206,12 @@ static enum outcome mail(struct takeover *t, const struct smtp_command *command,
 	}
 	if (t->upstream == UPSTREAM_CLEAR)
 		return mail_in_clear(t, verb);
-	const struct image_rule *rule = destination_rule(t);
-	struct policy_decision decision = decide_rule(t, rule, NULL);
-	if (policy_effect(decision) != POLICY_ALLOW)
-		return refuse(t, rule, decision, NULL);
+	struct policy_verdict verdict = with_minimum(t, decide_rule(t, session_rules(t).rule, NULL), NULL);
+	if (policy_effect(verdict.decision) != POLICY_ALLOW)
+		return refuse(t, verdict, NULL);
 	if (t->upstream == UPSTREAM_GONE)
 		return pass(t, command, verb);
-	note_allowed(t, rule, decision);
+	note_allowed(t, verdict);
 	return begin_mail(t, verb, false);
 }
 
@@ -260,13 +263,14 @@ static enum outcome rcpt(struct takeover *t, const struct smtp_command *command,
 	}
 	struct stats_destination *named = NULL;
 	if (rule) {
-		struct policy_decision decision = decide_rule(t, rule, domain);
+		struct policy_verdict own = decide_rule(t, rule, domain), verdict = with_minimum(t, own, domain);
+		struct policy_decision decision = own.decision;
 		named = stats_destination(t->env->stats, policy_string(t->env->image(t->env->context), rule->name));
 		if (named != t->destination)
 			named->reasons[decision.reason]++;
-		if (policy_effect(decision) != POLICY_ALLOW) {
-			note_recipient(t, domain, decision.action == POLICY_REJECT ? RCPT_REJECTED : RCPT_DEFERRED, named);
-			return refuse(t, rule, decision, domain);
+		if (policy_effect(verdict.decision) != POLICY_ALLOW) {
+			note_recipient(t, domain, verdict.decision.action == POLICY_REJECT ? RCPT_REJECTED : RCPT_DEFERRED, named);
+			return refuse(t, verdict, domain);
 		}
 		if (decision.observed && decision.action != POLICY_ALLOW) {
 			named->would[decision.action]++;

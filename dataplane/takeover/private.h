@@ -114,14 +114,20 @@ void pipeline_pop(struct pipeline *pipeline);
 void pipeline_dispose(struct pipeline *pipeline);
 
 /* choose.c */
-const struct image_rule *destination_rule(const struct takeover *takeover);
+struct policy_parties session_parties(const struct takeover *takeover);
+struct policy_rules session_rules(const struct takeover *takeover); /* the destination's, and the client's minimum */
 const struct image_rule *recipient_rule(const struct takeover *takeover, const char *domain); /* NULL: none of its own */
 /* By the facts there are; `nexthop` is the recipient's domain or NULL. */
-struct policy_decision decide_rule(const struct takeover *takeover, const struct image_rule *rule, const char *nexthop);
+struct policy_verdict decide_rule(const struct takeover *takeover, const struct image_rule *rule, const char *nexthop);
+/* That one or the client's minimum: the stricter. */
+struct policy_verdict with_minimum(const struct takeover *takeover, struct policy_verdict verdict, const char *nexthop);
 bool recipient_wants_upgrade(const struct takeover *takeover, const struct image_rule *rule);
 const char *choose_servername(const struct takeover *takeover, const struct image_rule *rule);
-void note_refusal(struct takeover *takeover, const struct image_rule *rule, struct policy_decision decision);
-void note_allowed(struct takeover *takeover, const struct image_rule *rule, struct policy_decision decision);
+/* What to offer for the sake of `rule` and of the client's minimum; without server_key. */
+struct tls_choice { struct tls_client_params params; char exclude[1024]; };
+void choose_tls(const struct takeover *takeover, const struct image_rule *rule, struct tls_choice *out);
+void note_refusal(struct takeover *takeover, struct policy_verdict verdict);
+void note_allowed(struct takeover *takeover, struct policy_verdict verdict);
 void note_recipient(struct takeover *takeover, const char *domain, enum stats_recipient fate, struct stats_destination *named);
 
 /* commands.c: takes octets of the client; at most one command a call. Returns what was taken. */

@@ -57,11 +57,12 @@ struct takeover_choice {
 		TAKEOVER_CHOOSE_REFUSE,
 		TAKEOVER_CHOOSE_RELAY,   /* nothing to do yet, but a recipient's domain may ask for TLS */
 	} action;
-	struct policy_decision decision; /* by the destination's rule, if it stays in clear */
+	struct policy_decision decision; /* by the destination's rule and the client's, if it stays in clear */
+	const struct image_rule *rule;   /* whose decision that is; of `image` */
 	bool remembered;                 /* PASS or RELAY for a server whose TLS failed lately */
 };
-struct takeover_choice takeover_choose(const struct policy_image *image, const uint8_t server_addr[16], bool inbound,
-                                       uint32_t capabilities, uint32_t flow_hash, const struct takeover_memory *memory, uint64_t now_us);
+struct takeover_choice takeover_choose(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities,
+                                       const struct takeover_memory *memory, uint64_t now_us);
 
 /* Why the session was taken. */
 enum takeover_cause {
@@ -74,7 +75,7 @@ enum takeover_cause {
 struct takeover_params {
 	enum takeover_cause cause;       /* for phases and traces: takeover_choose is asked again at each MAIL */
 	struct tcp_adoption end[SIDES];  /* end[CLIENT] faces the client and plays the server */
-	uint8_t server_addr[16];
+	uint8_t client_addr[16], server_addr[16];
 	uint16_t server_port;
 	uint32_t flow_hash;
 	bool inbound;

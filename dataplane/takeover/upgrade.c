@@ -47,25 +47,21 @@ static const struct image_rule *waiting_rule(const struct takeover *t)
 	smtp_command_parse(t->client_line.line, t->client_line.len, &command);
 	if (command.verb == SMTP_RCPT && smtp_path_domain(&command, domain) == 0)
 		rule = recipient_rule(t, domain);
-	return rule ? rule : destination_rule(t);
+	return rule ? rule : session_rules(t).rule;
 }
 
 static void begin_tls(struct takeover *t)
 {
-	const struct policy_image *image = t->env->image(t->env->context);
-	const struct image_rule *rule = waiting_rule(t);
-	const char *servername = choose_servername(t, rule);
+	struct tls_choice tls;
 	uint8_t key[16 + 2 + SMTP_DOMAIN_MAX];
 	char error[160];
 
+	choose_tls(t, waiting_rule(t), &tls);
 	memcpy(key, t->params.server_addr, 16);
 	memcpy(key + 16, &t->params.server_port, 2);
-	size_t name_len = strlcpy((char *)key + 18, servername, sizeof(key) - 18);
-	struct tls_client_params params = {
-		.servername = servername, .floor = rule->protocol_min, .ciphers = policy_string(image, rule->ciphers),
-		.exclude = policy_string(image, rule->exclude), .server_key = key, .server_key_len = 18 + name_len,
-	};
-	t->tls = tls_client_new(t->env->tls, &params, error, sizeof(error));
+	tls.params.server_key = key;
+	tls.params.server_key_len = 18 + strlcpy((char *)key + 18, tls.params.servername, sizeof(key) - 18);
+	t->tls = tls_client_new(t->env->tls, &tls.params, error, sizeof(error));
 	if (!t->tls) {
 		upgrade_failed(t, error);
 		return;

@@ -85,8 +85,10 @@ static void note_facts(struct tls_client *client)
 		client->proof = (struct tls_proof){TLS_CHAIN_INVALID, "no certificate"};
 	facts->chain = client->proof.chain;
 	memcpy(facts->chain_error, client->proof.chain_error, sizeof(facts->chain_error));
-	if (certificate)
+	if (certificate) { /* a resumed session keeps the one that it was begun with */
 		X509_NAME_oneline(X509_get_subject_name(certificate), facts->subject, sizeof(facts->subject));
+		facts->has_certificate = tls_fingerprints(certificate, facts->certificate_sha256, facts->key_sha256);
+	}
 	tls_printable(facts->subject);
 }
 

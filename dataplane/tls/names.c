@@ -1,5 +1,5 @@
 /*
- * names.c - what a certificate says of itself, and names of protocol versions.
+ * names.c - what a certificate says of itself, what it is pinned by, and names of protocol versions.
  *
  * A name with a NUL or an unprintable octet in it is not shown to the matcher: "good.example\0.evil.example"
  * is no name of good.example's (CVE-2009-2408).
@@ -45,6 +45,19 @@ bool tls_names_any(X509 *certificate, bool (*match)(void *context, const char *n
 	X509_NAME *subject = X509_get_subject_name(certificate);
 	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
 	return at >= 0 && as_text(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), name) && match(context, name);
+}
+
+bool tls_fingerprints(X509 *certificate, uint8_t whole[32], uint8_t key[32])
+{
+	unsigned char *der = NULL;
+	unsigned len = 0;
+	/* X509_pubkey_digest() would leave the algorithm out: not what openssl(1), Postfix and RFC 7469 call a key's pin. */
+	int key_len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+	bool done = key_len > 0 && EVP_Digest(der, (size_t)key_len, key, &len, EVP_sha256(), NULL) && len == 32 &&
+	            X509_digest(certificate, EVP_sha256(), whole, &len) && len == 32;
+
+	OPENSSL_free(der);
+	return done;
 }
 
 void tls_printable(char *text)

@@ -25,6 +25,8 @@ void tls_context_remember(struct tls_context *context, SSL_CTX *profile, const u
 int tls_client_new_session(SSL *ssl, SSL_SESSION *session);
 
 bool tls_names_any(X509 *certificate, bool (*match)(void *context, const char *name), void *context);
+/* SHA-256 of the whole certificate and of its SubjectPublicKeyInfo, both as DER; false if it cannot be had. */
+bool tls_fingerprints(X509 *certificate, uint8_t whole[32], uint8_t key[32]);
 void tls_printable(char *text);
 /* The first error in OpenSSL's queue, as one line; empties the queue. */
 void tls_error_text(char *out, size_t out_len, const char *otherwise);

@@ -84,6 +84,8 @@ struct tls_facts { /* whole once the phase is TLS_ESTABLISHED */
 	enum tls_chain chain;    /* remembered with the session when resumed */
 	char chain_error[128];   /* OpenSSL's text of the first error, "" */
 	char subject[256];       /* of the server's certificate, printable; for replies and events */
+	bool has_certificate;
+	uint8_t certificate_sha256[32], key_sha256[32]; /* of the leaf, and of its SubjectPublicKeyInfo, as DER; also when resumed */
 };
 
 struct tls_client;
