@@ -191,7 +191,7 @@ static void is_cut_as_odd(const char *bytes, size_t len)
 }
 #define CUT_AS_ODD(bytes) is_cut_as_odd(bytes, sizeof(bytes) - 1)
 
-static void bare_cr_lines(void **state) { (void)state; CUT_AS_ODD("NOOP\rMAIL FROM:<a@b.example>\r\n"); }
+static void bare_cr_lines(void **state) { (void)state; CUT_AS_ODD("NOOP x\rMAIL FROM:<a@b.example>\r\n"); }
 static void nul_in_a_command(void **state) { (void)state; CUT_AS_ODD("NOOP \0\r\nMAIL FROM:<a@b.example>\r\n"); }
 static void eight_bit_verb(void **state) { (void)state; CUT_AS_ODD("\xcdMAIL FROM:<a@b.example>\r\n"); }
 static void line_without_end(void **state)
