@@ -266,6 +266,13 @@ void session_stalled(struct worker *worker, struct session *session)
 		return;
 	if (!smtp_dialogue_partial(session->smtp))
 		return;
+	/* Before anything is decided the client may still want to encrypt by itself: adopt only what leaves no other way. */
+	if (!session->blocked && smtp_dialogue_pass_partial(session->smtp)) {
+		flow_follow_held(worker->flows, flow);
+		if (worker->due)
+			session_act(worker, worker->due);
+		return;
+	}
 	if (!quiet(worker, session)) {
 		session_set_deadline(worker, session, worker->now_us + worker->config.stall_us);
 		return;

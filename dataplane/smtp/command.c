@@ -94,6 +94,14 @@ enum smtp_verb smtp_verb_of(const uint8_t *word, size_t len)
 	return row ? row->verb : SMTP_UNKNOWN;
 }
 
+bool smtp_verb_may_decide(const uint8_t *word, size_t len)
+{
+	for (size_t i = 0; i < VERB_ROWS; i++)
+		if (verbs[i].decides && len <= strlen(verbs[i].name) && strncasecmp((const char *)word, verbs[i].name, len) == 0)
+			return true;
+	return false;
+}
+
 /* ---- a line ---- */
 
 static size_t without_end(const uint8_t *line, size_t len)

@@ -2,8 +2,8 @@
  * dialogue.c - the machine while it watches: up to which byte each direction may pass.
  *
  * Enters: in-order bytes of both sides. Leaves: approvals and at most one event a call. A client's line
- * passes whole or not at all, so that no server has half of a command when its session is taken over; a
- * server's byte passes as soon as it continues a valid reply, because a server whose half line is withheld
+ * passes whole or not at all, so that no server has half of a command when its session is taken over (but for
+ * one that stalls, and can no longer become one for which that is done); a server's byte passes as soon as it continues a valid reply, because a server whose half line is withheld
  * may wait for its acknowledgment. Bytes are looked at one by one: the same bytes in other segments give
  * the same events.
  *
@@ -63,7 +63,19 @@ void smtp_dialogue_free(struct smtp_dialogue *dialogue)
 
 bool smtp_dialogue_partial(const struct smtp_dialogue *dialogue)
 {
-	return dialogue->state == SMTP_STATE_COMMANDS && !dialogue->private->held && dialogue->private->command.len > 0;
+	const struct smtp_dialogue_private *private = dialogue->private;
+	return dialogue->state == SMTP_STATE_COMMANDS && !private->held && !private->line_passes && private->command.len > 0;
+}
+
+bool smtp_dialogue_pass_partial(struct smtp_dialogue *dialogue)
+{
+	struct smtp_dialogue_private *private = dialogue->private;
+	const uint8_t *word = private->command.line + private->verb_at;
+	if (!smtp_dialogue_partial(dialogue) || (!private->verb_over && smtp_verb_may_decide(word, (size_t)private->command.len - private->verb_at)))
+		return false;
+	private->line_passes = true;
+	dialogue->approved[CLIENT] = dialogue->fed[CLIENT];
+	return true;
 }
 
 /* ---- the decision ---- */
@@ -110,7 +122,7 @@ static void command_whole(struct smtp_dialogue *dialogue, enum smtp_event *event
 	dialogue->approved[CLIENT] = dialogue->fed[CLIENT];
 	smtp_framer_reset(&private->command);
 	private->verb_at = 0;
-	private->verb_over = false;
+	private->verb_over = private->line_passes = false;
 	if (command.verb == SMTP_STARTTLS)
 		enter_state(dialogue, SMTP_STATE_STARTTLS);
 }
@@ -159,6 +171,8 @@ static bool client_byte(struct smtp_dialogue *dialogue, uint8_t byte, enum smtp_
 	switch (framing) {
 	case SMTP_LINE_PARTIAL:
 		verb_seen(dialogue);
+		if (dialogue->private->line_passes)
+			dialogue->approved[CLIENT] = dialogue->fed[CLIENT];
 		break;
 	case SMTP_LINE_WHOLE:
 		command_whole(dialogue, event);

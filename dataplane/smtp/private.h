@@ -35,6 +35,8 @@ bool smtp_line_ambiguous(const uint8_t *line, size_t len);
 static inline bool smtp_blank(uint8_t c) { return c == ' ' || c == '\t' || c == '\v' || c == '\f'; }
 /* The verb of a word, whole or as far as it is known: SMTP_UNKNOWN for one that may still become a verb. */
 enum smtp_verb smtp_verb_of(const uint8_t *word, size_t len);
+/* Can a word that begins so be a verb that decides? */
+bool smtp_verb_may_decide(const uint8_t *word, size_t len);
 /* "... LAST" of BURL (RFC 4468) as of BDAT. */
 bool smtp_args_end_with_last(const struct smtp_command *command);
 
@@ -135,6 +137,7 @@ struct smtp_dialogue_private {
 	uint16_t verb_at; /* where the verb of the line in `command` begins */
 	bool verb_over;   /* the verb is known, and decides nothing */
 	bool held;        /* it decides: the rest of the line waits */
+	bool line_passes; /* it stalled, and cannot decide: its bytes pass as they come */
 	bool lmtp;        /* LHLO was accepted: a reply for each recipient */
 	uint16_t commands;
 	struct smtp_reply reply;

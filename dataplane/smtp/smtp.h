@@ -150,6 +150,9 @@ void smtp_dialogue_observe(struct smtp_dialogue *dialogue);
 /* Has the client begun a command line that is not whole, so that none of its bytes may pass? If it stalls there
  * it may be waiting for their acknowledgment. */
 bool smtp_dialogue_partial(const struct smtp_dialogue *dialogue);
+/* It does stall. What it has said of the line is approved, and the rest as it comes, if no verb that decides can come
+ * of it; false: it may, and nothing has changed. */
+bool smtp_dialogue_pass_partial(struct smtp_dialogue *dialogue);
 
 const char *smtp_event_name(enum smtp_event event);
 const char *smtp_state_name(enum smtp_state state);

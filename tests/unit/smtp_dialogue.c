@@ -15,6 +15,37 @@ static void commands_pass_as_whole_lines(void **state)
 	assert_int_equal(d->outstanding, 1);
 }
 
+static void a_line_that_stalls_passes_in_pieces_unless_it_may_decide(void **state)
+{
+	static const char *const may[] = {"M", "MAI", "s", "a", "R", "X-E", "bd", " ", "\t\t"};
+	static const char *const cannot[] = {"E", "EHLO", "EHLO x", "ST", "STARTTLS", "RS", " NO", "H", "q"};
+	for (size_t i = 0; i < sizeof(may) / sizeof(may[0]); i++) {
+		d_setup(state);
+		d_passes(SERVER, "220 mx\r\n");
+		d_says(CLIENT, may[i], SMTP_EVENT_NONE);
+		assert_false(smtp_dialogue_pass_partial(d));
+		assert_true(d->approved[CLIENT] == 0);
+		d_teardown(state);
+	}
+	for (size_t i = 0; i < sizeof(cannot) / sizeof(cannot[0]); i++) {
+		d_setup(state);
+		d_passes(SERVER, "220 mx\r\n");
+		d_says(CLIENT, cannot[i], SMTP_EVENT_NONE);
+		assert_true(smtp_dialogue_pass_partial(d));
+		assert_true(d->approved[CLIENT] == strlen(cannot[i]));
+		assert_false(smtp_dialogue_partial(d));
+		d_passes(CLIENT, " x");
+		d_passes(CLIENT, "\r\n");
+		if (d->state == SMTP_STATE_COMMANDS) { /* the next line is whole or not at all */
+			d_says(CLIENT, "NOO", SMTP_EVENT_NONE);
+			assert_true(d->approved[CLIENT] == d->fed[CLIENT] - 3);
+		}
+		d_teardown(state);
+	}
+	d_setup(state);
+	assert_false(smtp_dialogue_pass_partial(d));
+}
+
 static void what_decides_is_held_from_its_last_letter(void **state)
 {
 	static const char *const lines[] = {"MAIL FROM:<>", "auth plain", "SEND x", "SOML x", "SAML x", "RCPT TO:<a@b>", "DATA", "BDAT 1",
@@ -185,6 +216,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(commands_pass_as_whole_lines, d_setup, d_teardown),
+		cmocka_unit_test_teardown(a_line_that_stalls_passes_in_pieces_unless_it_may_decide, d_teardown),
 		cmocka_unit_test_teardown(what_decides_is_held_from_its_last_letter, d_teardown),
 		cmocka_unit_test_setup_teardown(a_decision_waits_until_it_is_quiet, d_setup, d_teardown),
 		cmocka_unit_test_setup_teardown(an_unsolicited_leave_delays_the_decision, d_setup, d_teardown),
