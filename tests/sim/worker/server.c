@@ -95,7 +95,7 @@ static void starttls(struct session *session)
 	case TLS_WAY_GOOD:
 	case TLS_WAY_NO_CIPHER:
 		s->tls_on = true;
-		channel_begin_tls(&s->channel, true, s->certificate, s->tls_min, s->tls_max);
+		channel_begin_tls(&s->channel, true, s->certificate, s->tls_way == TLS_WAY_NO_CIPHER ? TLS1_3_VERSION : s->tls_min, s->tls_way == TLS_WAY_NO_CIPHER ? TLS1_3_VERSION : s->tls_max);
 		if (s->tls_way == TLS_WAY_NO_CIPHER)
 			SSL_set_ciphersuites(s->channel.ssl, "TLS_AES_128_CCM_8_SHA256");
 		break;
