@@ -271,6 +271,7 @@ static int add_all(struct compiler *c)
 		return why_set(&c->why, "%zu fingerprints; %u is the most", fingerprints, IMAGE_FINGERPRINTS_MAX);
 	c->rules = must(calloc(count + 2, sizeof(*c->rules)));
 	c->matches = must(calloc(matches + 1, sizeof(*c->matches)));
+	c->fingerprints = must(calloc(fingerprints + 1, sizeof(*c->fingerprints)));
 	c->destinations = must(calloc(count + c->place_count + 1, sizeof(*c->destinations)));
 	c->provider_names = must(calloc(count + c->place_count + 1, sizeof(*c->provider_names)));
 	c->rule_at = must(calloc(count + 1, sizeof(*c->rule_at)));

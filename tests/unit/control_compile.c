@@ -135,14 +135,76 @@ static void what_has_expired_is_left_out(void **state)
 	policy_image_close(image);
 }
 
+#define HEX64(c) c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c
+
+static void pins_stand_with_their_rule(void **state)
+{
+	struct policy_image *image = h_image(H_SET("a.example encrypt", "b.example fingerprint fingerprints=key:" HEX64("11") "@2027-01-31," HEX64("22"),
+						   "c.example fingerprint fingerprints=" HEX64("33") "@2026-01-01"));
+	const struct image_rule *b = policy_domain_rule(image, "b.example"), *c = policy_domain_rule(image, "c.example");
+	uint8_t one[32], two[32], three[32];
+
+	(void)state;
+	memset(one, 0x11, 32);
+	memset(two, 0x22, 32);
+	memset(three, 0x33, 32);
+	assert_int_equal(b->fingerprint_count, 2);
+	assert_true(policy_fingerprint_matches(image, b, three, one, H_NOW));
+	assert_false(policy_fingerprint_matches(image, b, three, one, 1801353600)); /* its last day is over */
+	assert_false(policy_fingerprint_matches(image, b, one, three, H_NOW)); /* a key's pin is not a certificate's */
+	assert_true(policy_fingerprint_matches(image, b, two, three, UINT64_MAX));
+	assert_int_equal(c->fingerprint_count, 1); /* ended long ago: the rule stays, and nothing meets it */
+	assert_false(policy_fingerprint_matches(image, c, three, three, H_NOW));
+	assert_int_equal(policy_domain_rule(image, "a.example")->fingerprint_count, 0);
+	policy_image_close(image);
+}
+
+static const uint8_t *addr_of(const char *text)
+{
+	static uint8_t bytes[16];
+
+	memset(bytes, 0, sizeof(bytes));
+	if (strchr(text, ':')) {
+		inet_pton(AF_INET6, text, bytes);
+	} else {
+		bytes[10] = bytes[11] = 0xff;
+		inet_pton(AF_INET, text, bytes + 12);
+	}
+	return bytes;
+}
+
+static void clients_and_inbound_by_network_and_domain(void **state)
+{
+	struct policy_image *image = h_image(H_SET(
+		"client:10.0.0.0/8 encrypt", "client:10.1.0.0/16 none", "client:fd77::/16 may", "client:192.0.2.0/24 block expires=1799999999",
+		"inbound:* may mode=observe", "inbound:203.0.113.0/24 encrypt", "inbound:2001:db8::/32 encrypt", "inbound:in.example encrypt",
+		"inbound:.in.example may"));
+
+	(void)state;
+	assert_string_equal(name(image, policy_client_rule(image, addr_of("10.2.3.4"))), "client:10.0.0.0/8");
+	assert_string_equal(name(image, policy_client_rule(image, addr_of("10.1.3.4"))), "client:10.1.0.0/16");
+	assert_string_equal(name(image, policy_client_rule(image, addr_of("fd77::9"))), "client:fd77::/16");
+	assert_null(policy_client_rule(image, addr_of("11.0.0.1")));
+	assert_null(policy_client_rule(image, addr_of("192.0.2.1"))); /* expired */
+	assert_int_equal(destination_of(image, "10.2.3.4"), 0);       /* customers are no destinations */
+	assert_string_equal(name(image, policy_inbound_rule(image, addr_of("203.0.113.9"))), "inbound:203.0.113.0/24");
+	assert_string_equal(name(image, policy_inbound_rule(image, addr_of("2001:db8::9"))), "inbound:2001:db8::/32");
+	assert_string_equal(name(image, policy_inbound_rule(image, addr_of("198.51.100.1"))), "inbound:*");
+	assert_string_equal(name(image, policy_inbound_domain_rule(image, "In.Example")), "inbound:in.example");
+	assert_string_equal(name(image, policy_inbound_domain_rule(image, "a.b.in.example")), "inbound:.in.example");
+	assert_null(policy_inbound_domain_rule(image, "other.example"));
+	assert_null(policy_domain_rule(image, "in.example"));
+	assert_int_equal(policy_image_header(image)->enforced_domain_rules, 0);
+	assert_int_equal(policy_image_header(image)->enforced_inbound_rules, 1);
+	policy_image_close(image);
+}
+
 static void contradictions_are_named(void **state)
 {
 	(void)state;
 	h_conflict(H_SET("provider:a nets=10.0.0.0/8", "provider:b nets=10.0.0.0/8"), "10.0.0.0/8: in nets of provider:a and of provider:b");
 	h_conflict(H_SET("provider:a may domains=x.example", "provider:b may domains=x.example"),
 		   "x.example: in domains of provider:a and of provider:b");
-	h_conflict(H_SET("client:10.0.0.0/8 none"), "client:10.0.0.0/8: rules for a client");
-	h_conflict(H_SET("inbound:example.org encrypt"), "inbound:example.org: inbound rules for one domain");
 	/* a rule of its own settles it; and what has expired contradicts nobody */
 	policy_image_close(h_image(H_SET("provider:a may domains=x.example", "x.example none", "provider:b may domains=y.example")));
 	policy_image_close(h_image(H_SET("provider:a nets=10.0.0.0/8 expires=1799999999", "provider:b nets=10.0.0.0/8")));
@@ -192,6 +254,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_rules_change_nothing), cmocka_unit_test(every_value_arrives), cmocka_unit_test(names_to_match_by_default),
 		cmocka_unit_test(which_rule_wins), cmocka_unit_test(providers_are_destinations), cmocka_unit_test(what_has_expired_is_left_out),
+		cmocka_unit_test(pins_stand_with_their_rule), cmocka_unit_test(clients_and_inbound_by_network_and_domain),
 		cmocka_unit_test(contradictions_are_named), cmocka_unit_test(the_same_rules_make_the_same_bytes), cmocka_unit_test(many),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

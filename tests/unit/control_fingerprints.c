@@ -36,8 +36,22 @@ static void pins(void **state)
 		h_value(&cases[i], fingerprint_parse(cases[i].text, out, &why), out, &why);
 }
 
+static void a_pin_as_the_image_has_it(void **state)
+{
+	struct image_fingerprint f = fingerprint_read("cert:" HEX "@2027-01-31T00:00:00Z");
+
+	(void)state;
+	assert_int_equal(f.pin, PIN_CERTIFICATE);
+	assert_int_equal(f.expires, 1801353600);
+	for (int i = 0; i < 32; i++)
+		assert_int_equal(f.sha256[i], (i % 8) * 0x22 + 1);
+	f = fingerprint_read("key:" HEX);
+	assert_int_equal(f.pin, PIN_KEY);
+	assert_int_equal(f.expires, 0);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(pins)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(pins), cmocka_unit_test(a_pin_as_the_image_has_it)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

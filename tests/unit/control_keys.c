@@ -40,8 +40,12 @@ static void keys(void **state)
 		if (!err)
 			assert_int_equal(kind, cases[i].kind);
 	}
-	assert_true(key_is_inbound_default("inbound:*"));
-	assert_false(key_is_inbound_default("inbound:example.org"));
+	assert_string_equal(key_subject("client:10.0.0.0/8"), "10.0.0.0/8");
+	assert_string_equal(key_subject("inbound:fd77::/16"), "fd77::/16");
+	assert_true(key_subject_is_net("10.0.0.0/8"));
+	assert_true(key_subject_is_net("fd77::/16"));
+	assert_false(key_subject_is_net("example.org"));
+	assert_false(key_subject_is_net("*"));
 }
 
 int main(void)

@@ -51,7 +51,7 @@ static void sorted_and_linked(void **state)
 	assert_int_equal(four[0].parent, IMAGE_NONE);
 	assert_int_equal(four[1].len, 16);
 	assert_int_equal(four[1].parent, 0);
-	assert_int_equal(four[1].destination, 2);
+	assert_int_equal(four[1].target, 2);
 	assert_int_equal(four[2].len, 24);
 	assert_int_equal(four[2].parent, 1);
 	assert_int_equal(four[3].addr, 10u << 24 | 2u << 16);

@@ -15,6 +15,7 @@ static const struct policy_facts old = {.offered = true, .tls = FACT_TLS_UP, .ve
 static const struct policy_facts good = {.offered = true, .tls = FACT_TLS_UP, .version = 0x0303, .chain = CHAIN_TRUSTED, .name_matched = true};
 static const struct policy_facts other_name = {.offered = true, .tls = FACT_TLS_UP, .version = 0x0304, .chain = CHAIN_TRUSTED};
 static const struct policy_facts self_signed = {.offered = true, .tls = FACT_TLS_UP, .version = 0x0304, .chain = CHAIN_SELF_SIGNED, .name_matched = true};
+static const struct policy_facts pinned = {.offered = true, .tls = FACT_TLS_UP, .version = 0x0304, .chain = CHAIN_EXPIRED, .fingerprint_matched = true};
 static const struct policy_facts sealed = {.end_to_end = true, .offered = true, .tls = FACT_TLS_UP, .version = 0x0304};
 
 struct expected {
@@ -24,28 +25,28 @@ struct expected {
 #define ALLOW(r) {POLICY_ALLOW, REASON_##r}
 #define DEFER(r) {POLICY_DEFER, REASON_##r}
 
-enum { CLEAR, OFFERED, REFUSED, FAILED, OLD, GOOD, OTHER_NAME, SELF_SIGNED, SEALED, SESSIONS };
-static const struct policy_facts *const sessions[SESSIONS] = {&clear, &offered, &refused, &failed, &old, &good, &other_name, &self_signed, &sealed};
+enum { CLEAR, OFFERED, REFUSED, FAILED, OLD, GOOD, OTHER_NAME, SELF_SIGNED, PINNED, SEALED, SESSIONS };
+static const struct policy_facts *const sessions[SESSIONS] = {&clear, &offered, &refused, &failed, &old, &good, &other_name, &self_signed, &pinned, &sealed};
 
 static const struct expected table[POLICY_LEVELS][SESSIONS] = {
 	[LEVEL_NONE] = {ALLOW(CLEAR_ALLOWED), ALLOW(CLEAR_ALLOWED), ALLOW(CLEAR_ALLOWED), ALLOW(CLEAR_ALLOWED), ALLOW(UPGRADED),
-			ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(SEALED)},
+			ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(SEALED)},
 	[LEVEL_MAY] = {ALLOW(CLEAR_ALLOWED), ALLOW(CLEAR_ALLOWED), ALLOW(CLEAR_ALLOWED), DEFER(HANDSHAKE), ALLOW(UPGRADED),
-		       ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(SEALED)},
+		       ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(SEALED)},
 	[LEVEL_ENCRYPT] = {DEFER(NOT_OFFERED), DEFER(CLEAR_SESSION), DEFER(STARTTLS_REFUSED), DEFER(HANDSHAKE), DEFER(VERSION),
-			   ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(SEALED)},
+			   ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(SEALED)},
 	[LEVEL_DANE] = {DEFER(NOT_OFFERED), DEFER(CLEAR_SESSION), DEFER(STARTTLS_REFUSED), DEFER(HANDSHAKE), DEFER(VERSION),
-			ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(SEALED)},
+			ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(SEALED)},
 	[LEVEL_DANE_ONLY] = {DEFER(NOT_OFFERED), DEFER(UNSUPPORTED), DEFER(STARTTLS_REFUSED), DEFER(HANDSHAKE), DEFER(VERSION),
-			     DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), ALLOW(SEALED)},
-	[LEVEL_FINGERPRINT] = {DEFER(NOT_OFFERED), DEFER(UNSUPPORTED), DEFER(STARTTLS_REFUSED), DEFER(HANDSHAKE), DEFER(VERSION),
-			       DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), DEFER(UNSUPPORTED)},
+			     DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), ALLOW(SEALED)},
+	[LEVEL_FINGERPRINT] = {DEFER(NOT_OFFERED), DEFER(CLEAR_SESSION), DEFER(STARTTLS_REFUSED), DEFER(HANDSHAKE), DEFER(VERSION),
+			       DEFER(FINGERPRINT), DEFER(FINGERPRINT), DEFER(FINGERPRINT), ALLOW(UPGRADED), ALLOW(SEALED)},
 	[LEVEL_VERIFY] = {DEFER(NOT_OFFERED), DEFER(CLEAR_SESSION), DEFER(STARTTLS_REFUSED), DEFER(HANDSHAKE), DEFER(VERSION),
-			  ALLOW(UPGRADED), DEFER(NAME_MISMATCH), DEFER(UNTRUSTED), ALLOW(SEALED)},
+			  ALLOW(UPGRADED), DEFER(NAME_MISMATCH), DEFER(UNTRUSTED), DEFER(EXPIRED), ALLOW(SEALED)},
 	[LEVEL_SECURE] = {DEFER(NOT_OFFERED), DEFER(CLEAR_SESSION), DEFER(STARTTLS_REFUSED), DEFER(HANDSHAKE), DEFER(VERSION),
-			  ALLOW(UPGRADED), DEFER(NAME_MISMATCH), DEFER(UNTRUSTED), ALLOW(SEALED)},
+			  ALLOW(UPGRADED), DEFER(NAME_MISMATCH), DEFER(UNTRUSTED), DEFER(EXPIRED), ALLOW(SEALED)},
 	[LEVEL_BLOCK] = {DEFER(BLOCKED), DEFER(BLOCKED), DEFER(BLOCKED), DEFER(BLOCKED), DEFER(BLOCKED), DEFER(BLOCKED),
-			 DEFER(BLOCKED), DEFER(BLOCKED), DEFER(BLOCKED)},
+			 DEFER(BLOCKED), DEFER(BLOCKED), DEFER(BLOCKED), DEFER(BLOCKED)},
 };
 
 static void check(const struct image_rule *rule, int session, enum policy_action action, enum policy_reason reason)
@@ -104,7 +105,7 @@ static void each_fault_of_a_chain(void **state)
 /* What the client encrypts is hidden: under e2e=probe only a probe's findings count. */
 static void a_probe_is_demanded_of_sealed_sessions(void **state)
 {
-	static const enum policy_level proven[] = {LEVEL_VERIFY, LEVEL_SECURE, LEVEL_DANE, LEVEL_DANE_ONLY};
+	static const enum policy_level proven[] = {LEVEL_VERIFY, LEVEL_SECURE, LEVEL_FINGERPRINT, LEVEL_DANE, LEVEL_DANE_ONLY};
 	struct policy_facts probed = sealed;
 	struct image_rule rule;
 
@@ -122,6 +123,10 @@ static void a_probe_is_demanded_of_sealed_sessions(void **state)
 	assert_int_equal(policy_decide(&rule, &probed, 0).reason, REASON_SEALED);
 	rule.level = LEVEL_ENCRYPT;
 	assert_int_equal(policy_decide(&rule, &sealed, 0).reason, REASON_SEALED);
+	rule.level = LEVEL_FINGERPRINT;
+	assert_int_equal(policy_decide(&rule, &probed, 0).reason, REASON_FINGERPRINT);
+	probed.fingerprint_matched = true;
+	assert_int_equal(policy_decide(&rule, &probed, 0).reason, REASON_SEALED);
 }
 
 static void observed_rules_say_and_do_nothing(void **state)
@@ -170,7 +175,7 @@ static void percent_takes_its_share_of_the_flows(void **state)
 static void who_is_upgraded_and_who_is_cut(void **state)
 {
 	static const bool wants[POLICY_LEVELS] = {[LEVEL_MAY] = true, [LEVEL_ENCRYPT] = true, [LEVEL_DANE] = true,
-						  [LEVEL_VERIFY] = true, [LEVEL_SECURE] = true};
+						  [LEVEL_FINGERPRINT] = true, [LEVEL_VERIFY] = true, [LEVEL_SECURE] = true};
 	static const uint16_t floors[POLICY_LEVELS] = {[LEVEL_ENCRYPT] = 0x0303, [LEVEL_DANE] = 0x0303, [LEVEL_DANE_ONLY] = 0x0303,
 						       [LEVEL_FINGERPRINT] = 0x0303, [LEVEL_VERIFY] = 0x0303, [LEVEL_SECURE] = 0x0303};
 
@@ -207,11 +212,12 @@ static void from_outside_only_the_clients_own_tls_counts(void **state)
 static void above_may_nothing_passes_in_clear(void **state)
 {
 	(void)state;
-	for (unsigned bits = 0; bits < 1u << 12; bits++) {
+	for (unsigned bits = 0; bits < 1u << 13; bits++) {
 		struct image_rule rule = rule_of(LEVEL_ENCRYPT + (enum policy_level)((bits >> 8) % 7));
 		struct policy_facts facts = {.end_to_end = bits & 1, .offered = bits & 2, .dialogue_end = bits & 4,
 					     .tls = (bits >> 3) & 3, .name_matched = bits & 32, .chain = (bits >> 6) % 7,
-					     .version = bits & 2048 ? 0x0303 : 0x0302};
+					     .version = bits & 2048 ? 0x0303 : 0x0302,
+					     .fingerprint_matched = bits & 4096};
 		struct policy_decision d = policy_decide(&rule, &facts, bits);
 
 		if (d.action == POLICY_ALLOW) {

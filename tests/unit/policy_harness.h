@@ -27,6 +27,10 @@ struct made {
 	struct image_destination destinations[8];
 	struct image_prefix4 prefix4[36];
 	struct image_prefix6 prefix6[132];
+	struct image_fingerprint fingerprints[48];
+	struct image_prefix4 client4[4], inbound4[4];
+	struct image_prefix6 client6[4], inbound6[4];
+	struct image_domain inbound_domains[16];
 	char strings[4096];
 };
 
@@ -53,7 +57,7 @@ static inline uint32_t made_rule(enum policy_kind kind, enum policy_level level,
 	assert_true(made.header.rules.count < 16);
 	made.rules[made.header.rules.count] = (struct image_rule){
 		.name = made_string(name), .kind = (uint8_t)kind, .level = (uint8_t)level, .percent = 100,
-		.match_first = made.header.matches.count};
+		.match_first = made.header.matches.count, .fingerprint_first = made.header.fingerprints.count};
 	return made.header.rules.count++;
 }
 
@@ -65,15 +69,37 @@ static inline void made_match(const char *pattern)
 	made.rules[made.header.rules.count - 1].match_count++;
 }
 
-static inline uint32_t made_domain(const char *name, uint32_t rule)
+/* To the rule that was made last; all octets of the digest are `octet`. */
+static inline void made_fingerprint(enum policy_pin pin, uint8_t octet, uint64_t expires)
+{
+	assert_true(made.header.fingerprints.count < 48);
+	struct image_fingerprint *f = &made.fingerprints[made.header.fingerprints.count++];
+
+	*f = (struct image_fingerprint){.pin = (uint8_t)pin, .expires = expires};
+	memset(f->sha256, octet, sizeof(f->sha256));
+	made.rules[made.header.rules.count - 1].fingerprint_count++;
+}
+
+static inline uint32_t made_slot(struct image_domain slots[16], const char *name, uint32_t rule)
 {
 	uint32_t slot = (uint32_t)policy_domain_hash(name, strlen(name)) & 15;
 
-	while (made.domains[slot].name != IMAGE_NONE)
+	while (slots[slot].name != IMAGE_NONE)
 		slot = (slot + 1) & 15;
-	made.domains[slot] = (struct image_domain){made_string(name), rule};
-	made.header.enforced_domain_rules += made.rules[rule].mode == MODE_ENFORCE && made.rules[rule].level > LEVEL_MAY;
+	slots[slot] = (struct image_domain){made_string(name), rule};
 	return slot;
+}
+
+static inline uint32_t made_domain(const char *name, uint32_t rule)
+{
+	made.header.enforced_domain_rules += made.rules[rule].mode == MODE_ENFORCE && made.rules[rule].level > LEVEL_MAY;
+	return made_slot(made.domains, name, rule);
+}
+
+static inline void made_inbound_domain(const char *name, uint32_t rule)
+{
+	made.header.enforced_inbound_rules += made.rules[rule].mode == MODE_ENFORCE && made.rules[rule].level > LEVEL_MAY;
+	made_slot(made.inbound_domains, name, rule);
 }
 
 static inline uint32_t made_destination(const char *name, uint32_t rule, const char *pool)
@@ -84,21 +110,30 @@ static inline uint32_t made_destination(const char *name, uint32_t rule, const c
 }
 
 /* In ascending order; `parent` by hand, so that the test says what it believes. */
-static inline void made_prefix4(const char *addr, uint8_t len, uint32_t parent, uint32_t destination)
+static inline struct image_prefix4 made_net4(const char *addr, uint8_t len, uint32_t parent, uint32_t target)
 {
 	struct in_addr in;
 
 	assert_int_equal(inet_pton(AF_INET, addr, &in), 1);
-	made.prefix4[made.header.prefix4.count++] =
-		(struct image_prefix4){.addr = ntohl(in.s_addr), .parent = parent, .destination = destination, .len = len};
+	return (struct image_prefix4){.addr = ntohl(in.s_addr), .parent = parent, .target = target, .len = len};
+}
+
+static inline struct image_prefix6 made_net6(const char *addr, uint8_t len, uint32_t parent, uint32_t target)
+{
+	struct image_prefix6 p = {.parent = parent, .target = target, .len = len};
+
+	assert_int_equal(inet_pton(AF_INET6, addr, p.addr), 1);
+	return p;
+}
+
+static inline void made_prefix4(const char *addr, uint8_t len, uint32_t parent, uint32_t destination)
+{
+	made.prefix4[made.header.prefix4.count++] = made_net4(addr, len, parent, destination);
 }
 
 static inline void made_prefix6(const char *addr, uint8_t len, uint32_t parent, uint32_t destination)
 {
-	struct image_prefix6 *p = &made.prefix6[made.header.prefix6.count++];
-
-	*p = (struct image_prefix6){.parent = parent, .destination = destination, .len = len};
-	assert_int_equal(inet_pton(AF_INET6, addr, p->addr), 1);
+	made.prefix6[made.header.prefix6.count++] = made_net6(addr, len, parent, destination);
 }
 
 /* Rules 0 "*" and 1 "inbound:*", destination 0; the rest is empty. */
@@ -117,8 +152,14 @@ static inline void made_begin(void)
 	made.header.destinations = MADE_SECTION(destinations, 0);
 	made.header.prefix4 = MADE_SECTION(prefix4, 0);
 	made.header.prefix6 = MADE_SECTION(prefix6, 0);
+	made.header.fingerprints = MADE_SECTION(fingerprints, 0);
+	made.header.client4 = MADE_SECTION(client4, 0);
+	made.header.client6 = MADE_SECTION(client6, 0);
+	made.header.inbound4 = MADE_SECTION(inbound4, 0);
+	made.header.inbound6 = MADE_SECTION(inbound6, 0);
+	made.header.inbound_domains = MADE_SECTION(inbound_domains, 16);
 	for (int i = 0; i < 16; i++)
-		made.domains[i].name = IMAGE_NONE;
+		made.domains[i].name = made.inbound_domains[i].name = IMAGE_NONE;
 	made_rule(POLICY_DEFAULT, LEVEL_MAY, "*");
 	made.header.inbound_rule = made_rule(POLICY_INBOUND, LEVEL_MAY, "inbound:*");
 	made_destination("*", 0, "");

@@ -1,10 +1,11 @@
 /* policy/validate.c: one thing wrong at a time, under a right checksum: each is refused, and by its name. */
 #include "policy_harness.h"
 
-/* Something of everything: rules 2 domain, 3 parent, 4 provider; two providers; nested prefixes. */
+/* Something of everything: rules 2 domain, 3 parent, 4 provider, 5 and 6 clients, 7 and 8 inbound, 9 pinned; two
+ * providers; nested prefixes. */
 static void make_all(void)
 {
-	uint32_t domain, parent, provider, d;
+	uint32_t domain, parent, provider, d, client, net;
 
 	made_begin();
 	domain = made_rule(POLICY_DOMAIN, LEVEL_VERIFY, "example.org");
@@ -23,6 +24,18 @@ static void make_all(void)
 	made_prefix4("10.78.0.0", 16, 0, d);
 	made_prefix6("fd77::", 16, IMAGE_NONE, d);
 	made_prefix6("fd77::1", 128, 0, 0);
+	client = made_rule(POLICY_CLIENT, LEVEL_ENCRYPT, "client:10.0.0.0/8");
+	made.client4[made.header.client4.count++] = made_net4("10.0.0.0", 8, IMAGE_NONE, client);
+	made.client4[made.header.client4.count++] = made_net4("10.1.0.0", 16, 0, client);
+	client = made_rule(POLICY_CLIENT, LEVEL_NONE, "client:fd77::/16");
+	made.client6[made.header.client6.count++] = made_net6("fd77::", 16, IMAGE_NONE, client);
+	net = made_rule(POLICY_INBOUND, LEVEL_ENCRYPT, "inbound:10.2.0.0/16");
+	made.inbound4[made.header.inbound4.count++] = made_net4("10.2.0.0", 16, IMAGE_NONE, net);
+	made.inbound6[made.header.inbound6.count++] = made_net6("fd78::", 16, IMAGE_NONE, net);
+	made_inbound_domain(".inside.example", made_rule(POLICY_INBOUND, LEVEL_ENCRYPT, "inbound:.inside.example"));
+	made_domain("pinned.example", made_rule(POLICY_DOMAIN, LEVEL_FINGERPRINT, "pinned.example"));
+	made_fingerprint(PIN_CERTIFICATE, 1, 0);
+	made_fingerprint(PIN_KEY, 2, 1800000000);
 }
 
 static uint32_t slot(const char *name)
@@ -65,15 +78,15 @@ static void headers(void **state)
 {
 	(void)state;
 	REFUSED(made.header.magic[7] = '2', "header: no policy image");
-	REFUSED(made.header.version = 2, "header: version 2");
+	REFUSED(made.header.version = 1, "header: version 1");
 	REFUSED(made.header.header_bytes--, "header: has");
 	REFUSED(made.header.total_bytes++, "header: says");
-	REFUSED(made.header.reserved = 1, "header: reserved");
-	REFUSED(made.header.default_rule = 5, "default_rule");
+	REFUSED(made.header.default_rule = 10, "default_rule");
 	REFUSED(made.header.default_rule = 2, "default_rule");
 	REFUSED(made.header.inbound_rule = 0, "inbound_rule");
 	REFUSED(made.header.inbound_rule = IMAGE_NONE, "inbound_rule");
 	REFUSED(made.header.enforced_domain_rules++, "enforced_domain_rules");
+	REFUSED(made.header.enforced_inbound_rules = 0, "enforced_inbound_rules");
 }
 
 static void sections(void **state)
@@ -138,12 +151,16 @@ static void rules(void **state)
 	REFUSED(made.rules[3].kind = POLICY_DOMAIN, "rules[3]: name");
 	REFUSED(made.rules[0].name = made_string("all"), "rules[0]: name");
 	REFUSED(made.rules[4].name = 0, "rules[4]: name");
+	REFUSED(made.rules[9].fingerprint_count = 0, "rules[9]: level fingerprint without");
+	REFUSED(made.rules[9].fingerprint_count = 3, "rules[9]: fingerprints");
+	REFUSED(made.rules[9].fingerprint_first = UINT32_MAX, "rules[9]: fingerprints");
+	REFUSED(made.header.fingerprints.count = 48; made.rules[9].fingerprint_count = IMAGE_PINS_MAX + 1, "rules[9]: fingerprints");
 }
 
 static void domains(void **state)
 {
 	(void)state;
-	REFUSED(made.domains[slot("example.org")].rule = 5, "rule 5 of 5");
+	REFUSED(made.domains[slot("example.org")].rule = 10, "rule 10 of 10");
 	REFUSED(made.domains[slot("example.org")].rule = 0, "is of kind");
 	REFUSED(made.domains[slot("example.org")].rule = 1, "is of kind");
 	REFUSED(made.domains[slot("example.org")].name = made_string("Example.org"), "is no domain");
@@ -156,8 +173,9 @@ static void domains(void **state)
 			made.domains[free_slot] = made.domains[at];
 			made.domains[at].name = IMAGE_NONE;
 		}), "cannot be found");
+	REFUSED(made.domains[slot("example.org")].rule = 5, "is of kind"); /* a client's */
 	REFUSED(made_domain("example.org", 2), "stands in slot");
-	REFUSED(for (int i = 0; i < 6; i++) made_domain((char[]){'a' + i, 0}, 4), "half full");
+	REFUSED(for (int i = 0; i < 5; i++) made_domain((char[]){'a' + i, 0}, 4), "half full");
 }
 
 static void destinations(void **state)
@@ -168,8 +186,8 @@ static void destinations(void **state)
 	REFUSED(made.destinations[1].name = 0, "destinations[1]: name");
 	REFUSED(made.destinations[1].pool++, "destinations[1]: name, pool");
 	REFUSED(made.destinations[1].servername = made_string("a b"), "destinations[1]: servername");
-	REFUSED(made.destinations[1].rule = 5, "destinations[1]: rule 5");
-	REFUSED(made.destinations[1].rule = 2, "destinations[1]: rule 2");
+	REFUSED(made.destinations[1].rule = 10, "destinations[1]: rule 10");
+	REFUSED(made.destinations[1].rule = 3, "destinations[1]: rule 3");
 	REFUSED(made.destinations[0].rule = 4, "destinations[0]: rule 4");
 }
 
@@ -185,14 +203,40 @@ static void prefixes(void **state)
 	REFUSED(made.prefix4[1].parent = 1, "prefix4[1]: parent is 1"); /* a walk without end */
 	REFUSED(made.prefix4[2].parent = 0, "prefix4[2]: parent");
 	REFUSED(made.prefix4[3].parent = 1, "prefix4[3]: parent");
-	REFUSED(made.prefix4[2].destination = 3, "prefix4[2]: destination 3");
+	REFUSED(made.prefix4[2].target = 3, "prefix4[2]: destination 3");
 	REFUSED(made.prefix6[0].len = 129, "prefix6[0]: length");
 	REFUSED(made.prefix6[0].len = 15, "prefix6[0]: length");
 	REFUSED(made.prefix6[0].addr[15] = 1, "prefix6[0]: length");
 	REFUSED(made.prefix6[1].reserved[6] = 1, "prefix6[1]: length");
 	REFUSED(made.prefix6[1] = made.prefix6[0], "prefix6[1]: not above");
 	REFUSED(made.prefix6[1].parent = IMAGE_NONE, "prefix6[1]: parent");
-	REFUSED(made.prefix6[1].destination = IMAGE_NONE, "prefix6[1]: destination");
+	REFUSED(made.prefix6[1].target = IMAGE_NONE, "prefix6[1]: destination");
+}
+
+/* Clients' prefixes lead to clients' rules and nothing else, and likewise those of servers inside. */
+static void prefixes_of_clients_and_of_inbound(void **state)
+{
+	(void)state;
+	REFUSED(made.client4[0].target = 10, "client4[0]: rule 10");
+	REFUSED(made.client4[1].target = 7, "client4[1]: rule 7");
+	REFUSED(made.client4[1].parent = IMAGE_NONE, "client4[1]: parent");
+	REFUSED(made.client4[1].len = 12, "client4[1]: length");
+	REFUSED(made.client6[0].target = 0, "client6[0]: rule 0");
+	REFUSED(made.client6[0].reserved[0] = 1, "client6[0]: length");
+	REFUSED(made.inbound4[0].target = 5, "inbound4[0]: rule 5");
+	REFUSED(made.inbound6[0].target = IMAGE_NONE, "inbound6[0]: rule");
+	REFUSED(made.header.client6.offset = made.header.client4.offset, "client6: overlaps client4");
+	REFUSED(made.header.inbound_domains.count = 3, "inbound_domains: 3 slots");
+	REFUSED(for (int i = 0; i < 16; i++) if (made.inbound_domains[i].name != IMAGE_NONE) made.inbound_domains[i].rule = 3,
+		"inbound_domains[");
+}
+
+static void fingerprints(void **state)
+{
+	(void)state;
+	REFUSED(made.fingerprints[1].pin = PIN_KEY + 1, "fingerprints[1]: pin");
+	REFUSED(made.fingerprints[0].reserved[6] = 1, "fingerprints[0]: pin");
+	REFUSED(made.header.fingerprints.stride = 40, "fingerprints: elements of 40");
 }
 
 static void prefixes_nest_as_deep_as_they_can(void **state)
@@ -217,6 +261,8 @@ int main(void)
 		cmocka_unit_test(domains),
 		cmocka_unit_test(destinations),
 		cmocka_unit_test(prefixes),
+		cmocka_unit_test(prefixes_of_clients_and_of_inbound),
+		cmocka_unit_test(fingerprints),
 		cmocka_unit_test(prefixes_nest_as_deep_as_they_can),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,8 @@
 
 static int choose(uint32_t capabilities, bool inbound)
 {
-	return takeover_choose(w.image, w.params.server_addr, inbound, capabilities, 7, w.env.memory, w.now).action;
+	struct policy_parties parties = {w.params.client_addr, w.params.server_addr, inbound, 7};
+	return takeover_choose(w.image, &parties, capabilities, w.env.memory, w.now).action;
 }
 
 static void test_every_level(void **state)
@@ -56,15 +57,15 @@ static void test_servername(void **state)
 	(void)state;
 	scene_begin();
 	POLICY("* level=verify match=nexthop:.b.example:mx7.example");
-	assert_string_equal(choose_servername(w.t, destination_rule(w.t)), "mx7.example");
+	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule), "mx7.example");
 	POLICY("* level=verify match=mx7.example servername=sni.example");
-	assert_string_equal(choose_servername(w.t, destination_rule(w.t)), "sni.example");
+	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule), "sni.example");
 	POLICY("* level=encrypt");
-	assert_string_equal(choose_servername(w.t, destination_rule(w.t)), "mx.example"); /* the banner's */
+	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule), "mx.example"); /* the banner's */
 	strcpy(w.t->params.server_name, "localhost");
-	assert_string_equal(choose_servername(w.t, destination_rule(w.t)), "");
+	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule), "");
 	strcpy(w.t->params.server_name, "10.77.2.1");
-	assert_string_equal(choose_servername(w.t, destination_rule(w.t)), "");
+	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule), "");
 }
 
 int main(void)

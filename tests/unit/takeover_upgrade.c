@@ -98,7 +98,8 @@ static void test_no_tls_behind_220_is_deferred_and_remembered(void **state)
 	hears(CLIENT, "221 2.0.0 Bye\r\n");
 	assert_true(tcp_eof(w.peer[CLIENT]));
 	assert_int_equal(stats_get(w.env.stats, STAT_tls_failed), 1);
-	struct takeover_choice next = takeover_choose(w.image, w.params.server_addr, false, CAPS, 7, w.env.memory, w.now);
+	struct policy_parties parties = {w.params.client_addr, w.params.server_addr, false, 7};
+	struct takeover_choice next = takeover_choose(w.image, &parties, CAPS, w.env.memory, w.now);
 	assert_int_equal(next.action, TAKEOVER_CHOOSE_PASS);
 	assert_true(next.remembered);
 }
