@@ -33,6 +33,14 @@ static void pass_unseen(struct worker *worker, struct session *session)
 	flow_enter_state(worker->flows, session->flow, FLOW_CLEAR, worker->now_us);
 }
 
+/* What is left of the window that a side has offered, as it stands in its segments: an edge is never pulled back. */
+static uint16_t window_left(const struct flow_track *side, uint32_t ack)
+{
+	uint32_t left = seq_after(side->edge, ack) ? side->edge - ack : 0;
+	uint32_t window = (left + (1u << side->wscale) - 1) >> side->wscale;
+	return window > UINT16_MAX ? UINT16_MAX : (uint16_t)window;
+}
+
 /* One segment to `to`, in the other side's name. */
 static void send_segment(struct worker *worker, const struct flow *flow, struct packet_template *template, enum side to, uint8_t flags,
                          const char *payload)
@@ -42,7 +50,7 @@ static void send_segment(struct worker *worker, const struct flow *flow, struct 
 		.seq = flow->side[from].next,
 		.ack = flow->side[to].next,
 		.flags = flags | PACKET_ACK,
-		.window = 0,
+		.window = flags & PACKET_RST ? 0 : window_left(&flow->side[from], flow->side[to].next),
 		.ts = flow->ts_ok,
 		.tsval = flow->side[from].tsval + 1,
 		.tsecr = flow->side[to].tsval,
@@ -104,6 +112,10 @@ void session_cut(struct worker *worker, struct session *session, enum policy_rea
 void session_turn_away(struct worker *worker, struct session *session, const char *reply, const char *detail)
 {
 	struct packet_template template[SIDES];
+	if (session->flow->side[SERVER].fin_sent) { /* nothing can be said behind a FIN */
+		session_cut(worker, session, REASON_CLEAR_SESSION, detail);
+		return;
+	}
 	if (worker_templates(session->flow, template)) {
 		send_segment(worker, session->flow, &template[SERVER], CLIENT, PACKET_PSH | PACKET_FIN, reply);
 		send_segment(worker, session->flow, &template[CLIENT], SERVER, PACKET_RST, "");
