@@ -17,6 +17,7 @@ static void test_every_level(void **state)
 		{"* level=encrypt mode=observe", TAKEOVER_CHOOSE_PASS, TAKEOVER_CHOOSE_PASS},
 		{"* level=encrypt percent=0", TAKEOVER_CHOOSE_PASS, TAKEOVER_CHOOSE_PASS},
 		{"* level=verify match=a.example", TAKEOVER_CHOOSE_UPGRADE, TAKEOVER_CHOOSE_REFUSE},
+		{"* level=fingerprint fingerprints=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", TAKEOVER_CHOOSE_UPGRADE, TAKEOVER_CHOOSE_REFUSE},
 		{"* level=dane-only", TAKEOVER_CHOOSE_REFUSE, TAKEOVER_CHOOSE_REFUSE},
 		{"* level=block", TAKEOVER_CHOOSE_REFUSE, TAKEOVER_CHOOSE_REFUSE},
 	};
@@ -42,6 +43,49 @@ static void test_domain_rules_make_it_wait(void **state)
 	assert_int_equal(choose(SMTP_CAP_STARTTLS, false), TAKEOVER_CHOOSE_PASS);
 }
 
+/* The client's prefix beside the destination's rule, in both orders of strictness. */
+static void test_clients_minimum(void **state)
+{
+	static const struct { const char *rule, *client; int offered, absent; const char *decides; } cases[] = {
+		{"* level=none", "client:10.77.0.0/16 level=encrypt", TAKEOVER_CHOOSE_UPGRADE, TAKEOVER_CHOOSE_REFUSE, "client:10.77.0.0/16"},
+		{"* level=may mode=observe", "client:10.77.0.0/16 level=may", TAKEOVER_CHOOSE_UPGRADE, TAKEOVER_CHOOSE_PASS, "client:10.77.0.0/16"},
+		{"* level=encrypt", "client:10.77.0.0/16 level=may", TAKEOVER_CHOOSE_UPGRADE, TAKEOVER_CHOOSE_REFUSE, "*"},
+		{"* level=encrypt", "client:10.77.0.0/16 level=none", TAKEOVER_CHOOSE_PASS, TAKEOVER_CHOOSE_PASS, "client:10.77.0.0/16"},
+		{"* level=block", "client:10.77.0.0/16 level=none", TAKEOVER_CHOOSE_PASS, TAKEOVER_CHOOSE_PASS, "client:10.77.0.0/16"},
+		{"* level=encrypt", "client:10.77.0.0/16 level=none mode=observe", TAKEOVER_CHOOSE_UPGRADE, TAKEOVER_CHOOSE_REFUSE, "*"},
+		{"* level=may", "client:10.77.0.0/16 level=block", TAKEOVER_CHOOSE_REFUSE, TAKEOVER_CHOOSE_REFUSE, "client:10.77.0.0/16"},
+		{"* level=may", "client:10.77.0.0/16 level=block mode=observe", TAKEOVER_CHOOSE_UPGRADE, TAKEOVER_CHOOSE_PASS, "client:10.77.0.0/16"},
+		{"* level=may", "client:10.78.0.0/16 level=block", TAKEOVER_CHOOSE_UPGRADE, TAKEOVER_CHOOSE_PASS, "*"},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct policy_parties parties = {w.params.client_addr, w.params.server_addr, false, 7};
+		POLICY(cases[i].rule, cases[i].client);
+		assert_int_equal(choose(SMTP_CAP_STARTTLS, false), cases[i].offered);
+		assert_int_equal(choose(SMTP_CAP_PIPELINING, false), cases[i].absent);
+		struct takeover_choice choice = takeover_choose(w.image, &parties, 0, w.env.memory, w.now);
+		assert_string_equal(policy_string(w.image, choice.rule->name), cases[i].decides);
+	}
+}
+
+static void test_offer_is_what_both_ask_for(void **state)
+{
+	struct tls_choice tls;
+	(void)state;
+	scene_begin();
+	POLICY("* level=encrypt exclude=RC4 servername=a.example", "client:10.77.0.0/16 level=encrypt ciphers=HIGH exclude=3DES protocols=>=TLSv1.3");
+	choose_tls(w.t, session_rules(w.t).rule, &tls);
+	assert_int_equal(tls.params.floor, 0x0304);
+	assert_string_equal(tls.params.ciphers, "HIGH:!aNULL");
+	assert_string_equal(tls.params.exclude, "RC4:3DES");
+	assert_string_equal(tls.params.servername, "a.example");
+	/* the destination's is only observed: the offer is the client's alone */
+	POLICY("* level=encrypt exclude=RC4 protocols=>=TLSv1.3 mode=observe", "client:10.77.0.0/16 level=encrypt exclude=3DES");
+	choose_tls(w.t, session_rules(w.t).rule, &tls);
+	assert_int_equal(tls.params.floor, 0x0303);
+	assert_string_equal(tls.params.exclude, "3DES");
+}
+
 static void test_memory_only_under_may(void **state)
 {
 	(void)state;
@@ -49,6 +93,10 @@ static void test_memory_only_under_may(void **state)
 	POLICY("* level=may");
 	assert_int_equal(choose(SMTP_CAP_STARTTLS, false), TAKEOVER_CHOOSE_PASS);
 	POLICY("* level=encrypt");
+	assert_int_equal(choose(SMTP_CAP_STARTTLS, false), TAKEOVER_CHOOSE_UPGRADE);
+	POLICY("* level=may", "client:10.77.0.0/16 level=may");
+	assert_int_equal(choose(SMTP_CAP_STARTTLS, false), TAKEOVER_CHOOSE_PASS);
+	POLICY("* level=may", "client:10.77.0.0/16 level=encrypt");
 	assert_int_equal(choose(SMTP_CAP_STARTTLS, false), TAKEOVER_CHOOSE_UPGRADE);
 }
 
@@ -71,7 +119,8 @@ static void test_servername(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		SCENE(test_every_level), SCENE(test_domain_rules_make_it_wait), SCENE(test_memory_only_under_may), SCENE(test_servername),
+		SCENE(test_every_level), SCENE(test_domain_rules_make_it_wait), SCENE(test_clients_minimum),
+		SCENE(test_offer_is_what_both_ask_for), SCENE(test_memory_only_under_may), SCENE(test_servername),
 	};
 	return cmocka_run_group_tests_name("takeover_choose", tests, NULL, NULL);
 }

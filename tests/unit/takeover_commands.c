@@ -218,6 +218,59 @@ static void test_recipient_in_clear_by_its_own_rule(void **state)
 	assert_int_equal(stats_destination(w.env.stats, "watch.example")->recipients[RCPT_WOULD_DEFER], 1);
 }
 
+/* The recipient's rule goes out of force with all others; nothing is asked of that customer. */
+static void test_exempt_client_sends_to_anybody_in_clear(void **state)
+{
+	(void)state;
+	POLICY("* level=block", "x.example level=block", "client:10.77.1.1/32 level=none");
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, MAIL);
+	says(SERVER, "250 ok\r\n");
+	hears(CLIENT, "250 ok\r\n");
+	says(CLIENT, "RCPT TO:<b@x.example>\r\n");
+	hears(SERVER, "RCPT TO:<b@x.example>\r\n");
+	assert_string_equal(outcome().rule, "client:10.77.1.1/32");
+}
+
+static void test_minimum_holds_for_a_recipient_with_an_exception(void **state)
+{
+	(void)state;
+	POLICY("* level=may", "x.example level=none", "client:10.77.0.0/16 level=encrypt");
+	w.params.capabilities = SMTP_CAP_PIPELINING;
+	scene_begin();
+	says(CLIENT, MAIL "RCPT TO:<b@x.example>\r\n");
+	hears(SERVER, "");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.4 TLS required by policy encrypt for client:10.77.0.0/16", 64);
+	assert_string_equal(outcome().rule, "client:10.77.0.0/16");
+}
+
+/* From outside nobody is a customer, and each recipient's domain inside may ask for TLS. */
+static void test_inbound_by_recipient_and_by_server(void **state)
+{
+	(void)state;
+	w.params.inbound = true;
+	POLICY("* level=block", "client:10.77.1.0/24 level=block", "in.example level=block", "inbound:in.example level=encrypt",
+	       "inbound:10.77.2.0/24 level=may");
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, MAIL);
+	says(SERVER, "250 ok\r\n");
+	hears(CLIENT, "250 ok\r\n");
+	assert_string_equal(outcome().rule, "inbound:10.77.2.0/24");
+	says(CLIENT, "RCPT TO:<a@in.example>\r\n");
+	hears(CLIENT, "530 5.7.0 Must issue a STARTTLS command first\r\n");
+	says(CLIENT, "RCPT TO:<a@else.example>\r\n");
+	hears(SERVER, "RCPT TO:<a@else.example>\r\n");
+	POLICY("inbound:10.77.2.0/24 level=encrypt");
+	says(SERVER, "250 ok\r\n");
+	says(CLIENT, "RSET\r\n");
+	says(SERVER, "250 ok\r\n");
+	w.heard_len[CLIENT] = 0;
+	says(CLIENT, MAIL);
+	hears(CLIENT, "530 5.7.0 Must issue a STARTTLS command first\r\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,7 +280,8 @@ int main(void)
 		SCENE(test_no_pipelining_towards_a_server_without_it), SCENE(test_auth_exchange_goes_through),
 		SCENE(test_deferred_mail_is_upgraded_for_its_recipient), SCENE(test_deferred_mail_goes_in_clear_for_others),
 		SCENE(test_refused_deferred_mail_answers_the_recipient), SCENE(test_deferred_mail_without_recipient),
-		SCENE(test_recipient_in_clear_by_its_own_rule),
+		SCENE(test_recipient_in_clear_by_its_own_rule), SCENE(test_exempt_client_sends_to_anybody_in_clear),
+		SCENE(test_minimum_holds_for_a_recipient_with_an_exception), SCENE(test_inbound_by_recipient_and_by_server),
 	};
 	return cmocka_run_group_tests_name("takeover_commands", tests, NULL, NULL);
 }

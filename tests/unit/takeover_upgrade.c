@@ -149,6 +149,146 @@ static void test_self_signed_under_verify_rejects(void **state)
 	cert_free(&self);
 }
 
+/* "key:..." or "cert:..." as a rule has it. */
+static const char *pin_of(const struct cert *cert, bool of_key)
+{
+	static char text[80];
+	unsigned char digest[32], *der = NULL;
+	unsigned len = 32;
+	int at = sprintf(text, of_key ? "key:" : "cert:"), der_len = i2d_PUBKEY(cert->key, &der);
+
+	if (of_key)
+		EVP_Digest(der, (size_t)der_len, digest, &len, EVP_sha256(), NULL);
+	else
+		X509_digest(cert->x509, EVP_sha256(), digest, &len);
+	OPENSSL_free(der);
+	for (int i = 0; i < 32; i++)
+		at += sprintf(text + at, "%02X", digest[i]);
+	return text;
+}
+
+static void pinned_policy(const char *pin, const char *more)
+{
+	char line[300];
+	snprintf(line, sizeof(line), "* level=fingerprint fingerprints=%s%s", pin, more);
+	POLICY(line);
+}
+
+/* Neither signed by anybody known, nor of that name, nor in its time: the pin is the proof. */
+static void test_pinned_key_or_certificate(void **state)
+{
+	struct cert own = cert_make("nobody", "DNS:nobody.example", NULL, -30, -1);
+	(void)state;
+	for (int of_key = 0; of_key < 2; of_key++) {
+		pinned_policy(pin_of(&own, of_key), "");
+		if (of_key)
+			scene_again();
+		else
+			scene_begin();
+		says(CLIENT, MAIL);
+		server_begins_tls(&own);
+		hears(SERVER, "EHLO client.example\r\n");
+		says(SERVER, TLS_HELLO);
+		hears(SERVER, MAIL);
+		assert_int_equal(outcome().reason, REASON_UPGRADED);
+		assert_int_equal(outcome().resumed, of_key); /* the pin holds in a session that shows no certificate, too */
+	}
+	cert_free(&own);
+}
+
+static void test_another_certificate_than_the_pinned(void **state)
+{
+	struct cert pinned = cert_make("mx.example", "DNS:mx.example", &w.ca, -1, 30);
+	(void)state;
+	pinned_policy(pin_of(&pinned, true), " on_fail=reject");
+	refused_by_certificate(&w.cert, "554 5.7.5", REASON_FINGERPRINT);
+	assert_non_null(strstr(w.heard[CLIENT], "Certificate fingerprint required by policy fingerprint"));
+	cert_free(&pinned);
+}
+
+static void test_pin_that_has_ended(void **state)
+{
+	(void)state;
+	pinned_policy(pin_of(&w.cert, false), "@2023-11-14"); /* the scene plays at 22:13 of that day */
+	refused_by_certificate(&w.cert, "451 4.7.5", REASON_FINGERPRINT);
+}
+
+static void test_pin_on_its_last_day(void **state)
+{
+	(void)state;
+	pinned_policy(pin_of(&w.cert, false), "@2023-11-15");
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_upgrades();
+	hears(SERVER, MAIL);
+}
+
+static void test_recipients_with_pins_of_their_own(void **state)
+{
+	struct cert other = cert_make("mx.example", "DNS:mx.example", &w.ca, -1, 30);
+	char mine[200], theirs[200];
+	(void)state;
+	snprintf(mine, sizeof(mine), "mine.example fingerprint fingerprints=%s", pin_of(&w.cert, true));
+	snprintf(theirs, sizeof(theirs), "theirs.example fingerprint fingerprints=%s", pin_of(&other, true));
+	POLICY("* level=encrypt", mine, theirs);
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_upgrades();
+	hears(SERVER, MAIL);
+	says(SERVER, "250 ok\r\n");
+	hears(CLIENT, "250 ok\r\n");
+	says(CLIENT, "RCPT TO:<a@theirs.example>\r\n");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.5 ", 10);
+	assert_non_null(strstr(w.heard[CLIENT], "theirs.example"));
+	hears(SERVER, "");
+	assert_int_equal(stats_destination(w.env.stats, "theirs.example")->reasons[REASON_FINGERPRINT], 1);
+	says(CLIENT, "RCPT TO:<a@mine.example>\r\n");
+	hears(SERVER, "RCPT TO:<a@mine.example>\r\n");
+	cert_free(&other);
+}
+
+/* ---- a client's minimum beside the destination's rule ---- */
+
+static void test_minimum_upgrades_where_the_destination_asks_for_nothing(void **state)
+{
+	(void)state;
+	POLICY("* level=none", "client:10.77.1.0/24 level=verify match=mx.example protocols=>=TLSv1.3");
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_upgrades();
+	hears(SERVER, MAIL);
+	assert_string_equal(outcome().rule, "client:10.77.1.0/24");
+	assert_int_equal(outcome().tls_version, TLS1_3_VERSION);
+}
+
+static void test_the_higher_floor_is_offered(void **state)
+{
+	(void)state;
+	POLICY("* level=encrypt protocols=>=TLSv1.2", "client:10.77.1.0/24 level=encrypt protocols=>=TLSv1.3");
+	w.tls = peer_new(true, &w.cert, TLS1_2_VERSION, TLS1_2_VERSION);
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_begins_tls(&w.cert);
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.5 ", 10);
+}
+
+static void test_minimum_refuses_what_the_destination_takes(void **state)
+{
+	(void)state;
+	POLICY("* level=encrypt", "client:10.77.1.0/24 level=verify match=mx.other.example on_fail=reject");
+	refused_by_certificate(&w.cert, "554 5.7.5", REASON_NAME_MISMATCH);
+	assert_string_equal(outcome().rule, "client:10.77.1.0/24");
+	assert_non_null(strstr(w.heard[CLIENT], "policy verify for client:10.77.1.0/24"));
+}
+
+static void test_destination_refuses_what_the_minimum_takes(void **state)
+{
+	(void)state;
+	POLICY("* level=verify match=mx.other.example", "client:10.77.1.0/24 level=encrypt");
+	refused_by_certificate(&w.cert, "451 4.7.5", REASON_NAME_MISMATCH);
+	assert_string_equal(outcome().rule, "*");
+}
+
 static void test_less_inside_tls_than_promised(void **state)
 {
 	(void)state;
@@ -214,7 +354,11 @@ int main(void)
 		SCENE(test_454_is_refused_and_the_session_goes_on), SCENE(test_454_under_may_goes_on_in_clear),
 		SCENE(test_plaintext_behind_220_is_injection), SCENE(test_no_tls_behind_220_is_deferred_and_remembered),
 		SCENE(test_commands_after_the_server_is_gone), SCENE(test_wrong_name_under_verify),
-		SCENE(test_self_signed_under_verify_rejects), SCENE(test_less_inside_tls_than_promised),
+		SCENE(test_self_signed_under_verify_rejects),
+		SCENE(test_pinned_key_or_certificate), SCENE(test_another_certificate_than_the_pinned), SCENE(test_pin_that_has_ended),
+		SCENE(test_pin_on_its_last_day), SCENE(test_recipients_with_pins_of_their_own),
+		SCENE(test_minimum_upgrades_where_the_destination_asks_for_nothing), SCENE(test_the_higher_floor_is_offered),
+		SCENE(test_minimum_refuses_what_the_destination_takes), SCENE(test_destination_refuses_what_the_minimum_takes), SCENE(test_less_inside_tls_than_promised),
 		SCENE(test_server_hangs_up_at_each_step), SCENE(test_handshake_times_out), SCENE(test_resumption),
 	};
 	return cmocka_run_group_tests_name("takeover_upgrade", tests, NULL, NULL);

@@ -142,6 +142,10 @@ static void test_sessions_resume_and_remember_their_proof(void **state)
 			tls_client_peek(client, &len); /* a 1.3 ticket comes behind the handshake */
 			assert_int_equal(tls_client_facts(client)->resumed, i > 0);
 			assert_int_equal(tls_client_facts(client)->chain, TLS_CHAIN_SELF_SIGNED);
+			assert_true(tls_client_facts(client)->has_certificate);
+			uint8_t digest[32];
+			X509_digest(self.x509, EVP_sha256(), digest, NULL);
+			assert_memory_equal(tls_client_facts(client)->certificate_sha256, digest, 32);
 			tls_client_free(client);
 		}
 		struct tls_client *stranger = connect_to(&server, "another server", 0, 4096);

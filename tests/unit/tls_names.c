@@ -63,8 +63,37 @@ static void test_versions(void **state)
 	assert_string_equal(tls_version_name(7), "unknown");
 }
 
+/* As `openssl x509 -fingerprint -sha256` and `openssl pkey -pubin -outform DER | sha256sum` have them. */
+static void test_fingerprints(void **state)
+{
+	struct cert c = cert_make("x", NULL, NULL, -1, 1), same_key = c;
+	uint8_t whole[32], key[32], expected[32], whole2[32], key2[32];
+	unsigned char *der = NULL;
+	int len = i2d_PUBKEY(c.key, &der);
+
+	(void)state;
+	assert_true(tls_fingerprints(c.x509, whole, key));
+	EVP_Digest(der, (size_t)len, expected, NULL, EVP_sha256(), NULL);
+	assert_memory_equal(key, expected, 32);
+	OPENSSL_free(der);
+	der = NULL;
+	len = i2d_X509(c.x509, &der);
+	EVP_Digest(der, (size_t)len, expected, NULL, EVP_sha256(), NULL);
+	assert_memory_equal(whole, expected, 32);
+	OPENSSL_free(der);
+	/* renewed with the same key */
+	same_key.x509 = X509_dup(c.x509);
+	ASN1_INTEGER_set(X509_get_serialNumber(same_key.x509), 4711);
+	assert_true(X509_sign(same_key.x509, c.key, EVP_sha256()) > 0);
+	assert_true(tls_fingerprints(same_key.x509, whole2, key2));
+	assert_memory_equal(key, key2, 32);
+	assert_memory_not_equal(whole, whole2, 32);
+	X509_free(same_key.x509);
+	cert_free(&c);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_names), cmocka_unit_test(test_nul_in_a_name), cmocka_unit_test(test_versions)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_names), cmocka_unit_test(test_nul_in_a_name), cmocka_unit_test(test_versions), cmocka_unit_test(test_fingerprints)};
 	return cmocka_run_group_tests_name("tls_names", tests, NULL, NULL);
 }
