@@ -31,6 +31,7 @@ static const char *reason_words(enum policy_reason reason)
 	case REASON_UNTRUSTED: return "certificate is not trusted";
 	case REASON_EXPIRED: return "certificate has expired";
 	case REASON_CHAIN_INVALID: return "certificate chain is invalid";
+	case REASON_FINGERPRINT: return "certificate and key are not those that are pinned";
 	case REASON_NAME_MISMATCH: return "certificate is for another name";
 	case REASON_UNSUPPORTED: return "what the policy asks for cannot be proved";
 	case REASON_BLOCKED: return "policy blocks it";
