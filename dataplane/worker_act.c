@@ -66,6 +66,7 @@ static void send_segment(struct worker *worker, const struct flow *flow, struct 
 	size_t len = packet_build(template, &tcp, payload_len, frame, rte_pktmbuf_tailroom(mbuf));
 	mbuf->data_len = (uint16_t)len;
 	mbuf->pkt_len = (uint32_t)len;
+	stats_inc(worker->stats, STAT_built_packets);
 	worker_tx(worker, flow_port(flow, to), mbuf);
 }
 

@@ -127,7 +127,7 @@ static void takeovers_exhausted_overload_reset(void **state)
 	says(CLIENT, MAIL);
 	never_heard(SERVER, "MAIL");
 	MOVED(takeover_no_memory, 1);
-	is_cut();
+	is_turned_away();
 }
 
 /* The operator's choice, and the default: mail goes on, and is counted. */

@@ -329,16 +329,27 @@ SCENE bool was_reset(enum side side)
 			return true;
 	return false;
 }
-/* Both sides are reset, and nothing passes any more. */
-SCENE void is_cut(void)
+SCENE void nothing_passes(void)
 {
 	is_state(FLOW_CUT);
-	assert_true(was_reset(CLIENT));
-	assert_true(was_reset(SERVER));
 	frames_out();
 	says(CLIENT, "MAIL FROM:<late@client.example>\r\n");
 	says(SERVER, "250 late\r\n");
 	assert_int_equal(frames_out(), 0);
+}
+/* Both sides are reset, and nothing passes any more. */
+SCENE void is_cut(void)
+{
+	assert_true(was_reset(CLIENT));
+	assert_true(was_reset(SERVER));
+	nothing_passes();
+}
+/* The client has its 421, the server is reset, and nothing passes any more. */
+SCENE void is_turned_away(void)
+{
+	hears_code(CLIENT, "421");
+	assert_true(was_reset(SERVER));
+	nothing_passes();
 }
 
 /* ---- openings ---- */
@@ -481,7 +492,8 @@ static void counters_add_up(void)
 	static const enum stats_counter out[] = {STAT_tx_packets,     STAT_taken_packets,        STAT_flows_refused,  STAT_flows_refused_prefix,
 	                                         STAT_drop_checksum,  STAT_drop_malformed,       STAT_drop_fragment,  STAT_drop_unparsed,
 	                                         STAT_drop_window,    STAT_drop_reset,           STAT_drop_timestamp, STAT_drop_held_limit,
-	                                         STAT_drop_state,     STAT_drop_duplicate,       STAT_drop_held,      STAT_drop_cut};
+	                                         STAT_drop_state,     STAT_drop_duplicate,       STAT_drop_held,      STAT_drop_cut,
+	                                         STAT_drop_merged};
 	uint64_t came = 0, went = 0;
 	for (unsigned i = 0; i < sizeof(in) / sizeof(in[0]); i++)
 		came += stats_get(s.stats, in[i]);
