@@ -39,6 +39,32 @@ static void use_rule(const struct policy_image *image, const struct image_rule *
 	*sum += policy_wants_tls(rule, 1) + policy_floor(rule, 1);
 	*sum += policy_name_matches(image, rule, "mx.example.org", "example.org", "mx.example.org");
 	*sum += policy_name_matches(image, rule, "*.example.org", NULL, NULL);
+	*sum += policy_fingerprint_matches(image, rule, (const uint8_t[32]){0x11}, (const uint8_t[32]){0x22}, 1700000000);
+}
+
+/* The rules of a session between any two addresses: an exempt client has no other, and a minimum loosens nothing. */
+static void use_parties(const struct policy_image *image, const struct policy_parties *parties, size_t *sum)
+{
+	static const struct policy_facts clear = {.offered = false};
+	struct policy_rules rules = policy_rules_of(image, parties);
+	const struct image_rule *recipient = policy_recipient_rule(image, parties, "a.b.example.org");
+	struct policy_verdict alone = {rules.rule, policy_decide(rules.rule, &clear, parties->flow_hash)}, both = alone;
+
+	use_rule(image, rules.rule, sum);
+	if (recipient)
+		use_rule(image, recipient, sum);
+	if (parties->inbound && (rules.minimum || rules.rule->kind != POLICY_INBOUND))
+		abort();
+	if (!rules.minimum)
+		return;
+	if (rules.minimum->kind != POLICY_CLIENT || policy_exempts(rules.minimum, parties->flow_hash))
+		abort();
+	use_rule(image, rules.minimum, sum);
+	both = policy_stricter(alone, (struct policy_verdict){rules.minimum, policy_decide(rules.minimum, &clear, parties->flow_hash)});
+	if (policy_effect(both.decision) < policy_effect(alone.decision))
+		abort();
+	if (policy_rules_floor(&rules, parties->flow_hash) < policy_floor(rules.rule, parties->flow_hash))
+		abort();
 }
 
 static void use(const struct policy_image *image)
@@ -76,6 +102,7 @@ static void use(const struct policy_image *image)
 		use_strings(image, d->name, &sum);
 		use_strings(image, d->servername, &sum);
 		use_rule(image, policy_rule(image, d->rule), &sum);
+		use_parties(image, &(struct policy_parties){addr, addr, i & 1, i}, &sum);
 		addr[(i * 7) % 16] ^= (uint8_t)(1 << (i % 8));
 	}
 	if (sum == SIZE_MAX)
