@@ -267,17 +267,33 @@ static bool not_held(struct flow_table *table, const struct flow *flow, enum sta
 	return false;
 }
 
+/* A ClientHello in segments of one octet is whole only after more of them than may be held: from half of the limit on
+ * the bytes of a segment go into the held one right before it, as far as the receiver's MSS and the buffer allow. */
+static bool merge(const struct flow_table *table, const struct flow *flow, enum side side, struct flow_held *before, const struct packet *packet)
+{
+	const uint8_t plain = PACKET_ACK | PACKET_PSH;
+	if (!before || flow->stream->held_count < table->limits.held_segments_max / 2 || (before->packet.flags | packet->flags) & ~plain)
+		return false;
+	const struct packet *own = &before->packet;
+	uint32_t options = own->payload_off - own->l4_off - 20u, len = (uint32_t)own->payload_len + packet->payload_len;
+	const uint8_t *buffer_end = (const uint8_t *)before->mbuf->buf_addr + before->mbuf->buf_len;
+	if (own->seq + own->payload_len != packet->seq || len + options > flow->side[side_other(side)].mss ||
+	    own->frame + own->frame_len + packet->payload_len > buffer_end)
+		return false;
+	packet_append(&before->packet, packet->frame + packet->payload_off, packet->payload_len);
+	return true;
+}
+
 /* Puts a segment into its place; overlaps with what is held already are cut off the new one. */
 static bool hold(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
 {
 	struct flow_stream *stream = flow->stream;
-	struct flow_held **at = &stream->held[side];
+	struct flow_held **at = &stream->held[side], *before = NULL;
 	/* What is next in order passes through here too: half of the room is its own, whatever others leave out of order. */
 	bool in_order = packet->seq == flow->side[side].next;
 	uint32_t total_max = in_order ? table->limits.held_segments_total_max : table->limits.held_segments_total_max / 2;
-	if ((!in_order && stream->held_count >= table->limits.held_segments_max) || table->held_total >= total_max)
-		return not_held(table, flow, STAT_drop_held_limit);
 	for (; *at && !seq_after((*at)->packet.seq, packet->seq); at = &(*at)->later) {
+		before = *at;
 		uint32_t covered = (*at)->packet.seq + packet_seq_len(&(*at)->packet) - packet->seq;
 		if ((int32_t)covered <= 0)
 			continue;
@@ -290,6 +306,13 @@ static bool hold(struct flow_table *table, struct flow *flow, enum side side, st
 		if (!packet->payload_len)
 			return not_held(table, flow, STAT_drop_duplicate);
 	}
+	if (merge(table, flow, side, before, packet)) {
+		not_held(table, flow, STAT_drop_merged);
+		rte_pktmbuf_free(mbuf);
+		return true;
+	}
+	if ((!in_order && stream->held_count >= table->limits.held_segments_max) || table->held_total >= total_max)
+		return not_held(table, flow, STAT_drop_held_limit);
 	struct flow_held *held = malloc(sizeof(*held));
 	if (!held)
 		return not_held(table, flow, STAT_drop_held_limit);

@@ -32,6 +32,14 @@ void packet_drop_head(struct packet *packet, uint16_t bytes)
 	packet_update_checksums(packet);
 }
 
+void packet_append(struct packet *packet, const uint8_t *bytes, uint16_t len)
+{
+	memcpy(packet->frame + packet->payload_off + packet->payload_len, bytes, len);
+	packet->payload_len = (uint16_t)(packet->payload_len + len);
+	packet->frame_len = (uint16_t)(packet->frame_len + len);
+	packet_update_checksums(packet);
+}
+
 void packet_overwrite(struct packet *packet, uint16_t payload_at, const uint8_t *bytes, uint16_t len)
 {
 	if (payload_at > packet->payload_len || len > packet->payload_len - payload_at)

@@ -74,6 +74,8 @@ uint32_t packet_seq_len(const struct packet *packet);
 
 void packet_keep_head(struct packet *packet, uint16_t payload_len); /* cut the payload's tail, and FIN and PSH with it */
 void packet_drop_head(struct packet *packet, uint16_t bytes);       /* cut the payload's first bytes; seq moves on */
+/* Puts bytes behind the payload. The frame's buffer has room for them. */
+void packet_append(struct packet *packet, const uint8_t *bytes, uint16_t len);
 void packet_overwrite(struct packet *packet, uint16_t payload_at, const uint8_t *bytes, uint16_t len);
 void packet_clear_urgent(struct packet *packet);                    /* URG flag and pointer: urgent data is inline, RFC 6093 */
 /* Of a SYN: TFO and MPTCP options become NOPs, data is cut. true if anything was changed. */

@@ -62,6 +62,7 @@
 	X(drop_held_limit, "dropped: past the limit of held segments") \
 	X(drop_state, "dropped: not acceptable in the flow's state") \
 	X(drop_duplicate, "dropped: a copy of a segment that is held") \
+	X(drop_merged, "dropped: its bytes have gone into the held segment before it") \
 	X(drop_held, "dropped: held by a flow that was cut or closed") \
 	X(drop_cut, "dropped: flow was cut") \
 	X(drop_no_mbuf, "not sent for lack of a packet buffer: waxseal's own, or the head of a split segment") \

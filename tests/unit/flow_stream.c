@@ -85,9 +85,39 @@ static void holding_is_limited(void **state)
 	(void)state;
 	h_handshake();
 	for (uint32_t i = 0; i < flow_limits_default.held_segments_max + 3; i++)
-		h_data(CLIENT, 3 + i, 1, "x");
+		h_data(CLIENT, 3 + 2 * i, 1, "x");
 	assert_int_equal(stats_get(h.stats, STAT_drop_held_limit), 3);
 	assert_int_equal(h.sent_count, 0);
+}
+
+/* More segments than may be held, each of one byte, that pass only together: found by the simulator, seed 186. */
+static void small_segments_are_merged(void **state)
+{
+	char hello[501];
+	(void)state;
+	h_handshake();
+	for (uint32_t i = 0; i < sizeof(hello) - 1; i++)
+		hello[i] = (char)('a' + i % 26);
+	hello[500] = 0;
+	h.approve[CLIENT] = 0;
+	for (uint32_t i = 0; i < 500; i++) {
+		char one[2] = {hello[i], 0};
+		h_data(CLIENT, 1 + i, 1, one);
+	}
+	assert_int_equal(h.sent_count, 0);
+	assert_int_equal(h.streamed[CLIENT], 500);
+	assert_memory_equal(h.stream[CLIENT], hello, 500);
+	assert_int_equal(stats_get(h.stats, STAT_drop_held_limit), 0);
+	assert_true(flow_held_total(h.table) <= flow_limits_default.held_segments_max);
+	h.approve[CLIENT] = UINT64_MAX;
+	flow_follow_held(h.table, h.last);
+	uint32_t sent = 0;
+	for (unsigned i = 0; i < h.sent_count; i++) {
+		assert_int_equal(h.sent[i].seq, CLIENT_ISN + 1 + sent);
+		assert_memory_equal(h.sent[i].payload, hello + sent, h.sent[i].len);
+		sent += h.sent[i].len;
+	}
+	assert_int_equal(sent, 500);
 }
 
 static void kept_bytes_stop_the_release_until_acknowledged(void **state)
@@ -172,7 +202,7 @@ int main(void)
 		T(approved_bytes_pass_in_order), T(unapproved_bytes_wait_and_are_split),
 		T(out_of_order_is_held_until_the_hole_is_filled), T(a_retransmission_with_other_bytes_goes_as_its_first_copy),
 		T(a_coalesced_retransmission_resends_the_old_part), T(overlaps_in_waiting_keep_the_first_copy),
-		T(holding_is_limited), T(kept_bytes_stop_the_release_until_acknowledged),
+		T(holding_is_limited), T(small_segments_are_merged), T(kept_bytes_stop_the_release_until_acknowledged),
 		T(adoption_hands_over_what_is_held), T(a_fin_waits_for_the_bytes_before_it),
 		T(a_followed_flow_passes_at_once_and_is_read_in_order),
 	};

@@ -40,6 +40,8 @@ static void test_cuts_and_overwrites(void **state)
 		sound(&p, &f, "MxyL");
 		packet_overwrite(&p, 3, (const uint8_t *)"xy", 2); /* does not fit: nothing happens */
 		sound(&p, &f, "MxyL");
+		packet_append(&p, (const uint8_t *)" FROM", 5);
+		sound(&p, &f, "MxyL FROM");
 	}
 }
 
