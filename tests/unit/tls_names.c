@@ -94,6 +94,7 @@ static void test_fingerprints(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_names), cmocka_unit_test(test_nul_in_a_name), cmocka_unit_test(test_versions), cmocka_unit_test(test_fingerprints)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_names), cmocka_unit_test(test_nul_in_a_name), cmocka_unit_test(test_versions),
+	                                   cmocka_unit_test(test_fingerprints)};
 	return cmocka_run_group_tests_name("tls_names", tests, NULL, NULL);
 }
