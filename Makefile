@@ -50,7 +50,9 @@ LIBS_flow      = -ljansson -lxxhash $(DPDK_LIBS)
 LIBS_port      = -lbpf $(DPDK_LIBS)
 LIBS_worker    = -lssl -lcrypto -ljansson -linih -lxxhash -lbsd $(DPDK_LIBS)
 LIBS_control   := -ljansson -linih -lxxhash
-LIBS_agent     := -lxxhash -lhiredis -lev -ljansson -lmicrohttpd -linih -lunbound -lpthread
+# libev as an archive: its shared object has libevent's names too (event_set, ...), and libunbound, which is built over
+# libevent, would call those.
+LIBS_agent     := -lxxhash -lhiredis -l:libev.a -lm -ljansson -lmicrohttpd -linih -lunbound -lpthread
 LIBS_cli       := -lxxhash -lhiredis -ljansson -linih
 
 .PHONY: all help clean setup

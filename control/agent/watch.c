@@ -41,6 +41,7 @@ struct watch {
 	double pause, synced_at;
 	struct keyqueue queue;
 	unsigned under_way, writes;
+	intptr_t refused_verb; /* first letter of the write that was refused last */
 	bool scanning, generation_asked, syncing;
 	char pattern[PATTERN_MAX], generation_key[CONTROL_PREFIX_MAX + 16];
 	char error[WATCH_ERROR_MAX], write_error[WATCH_ERROR_MAX];
@@ -280,15 +281,17 @@ static void on_written(redisAsyncContext *ac, void *memory, void *data)
 	const redisReply *reply = memory;
 	struct watch *watch = ac->data;
 
-	(void)data;
 	if (!reply || ac != watch->line[COMMANDS])
 		return;
 	watch->heard[COMMANDS] = ev_now(watch->loop);
 	watch->writes--;
-	watch->write_error[0] = 0;
-	if (reply->type != REDIS_REPLY_ERROR)
+	if (reply->type != REDIS_REPLY_ERROR) {
+		if (watch->refused_verb == (intptr_t)data) /* another command may be allowed all the time */
+			watch->write_error[0] = 0;
 		return;
+	}
 	watch->counts.writes_refused++;
+	watch->refused_verb = (intptr_t)data;
 	snprintf(watch->write_error, sizeof(watch->write_error), "%.200s", reply->str);
 }
 
@@ -296,7 +299,7 @@ bool watch_write(struct watch *watch, int argc, const char *const *argv)
 {
 	if (watch->state != WATCH_LIVE || watch->writes == WATCH_WRITES_MAX)
 		return false;
-	if (redisAsyncCommandArgv(watch->line[COMMANDS], on_written, NULL, argc, (const char **)argv, NULL) != REDIS_OK)
+	if (redisAsyncCommandArgv(watch->line[COMMANDS], on_written, (void *)(intptr_t)argv[0][0], argc, (const char **)argv, NULL) != REDIS_OK)
 		return false;
 	watch->writes++;
 	watch->counts.writes++;

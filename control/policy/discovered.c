@@ -195,20 +195,25 @@ static const char *agreed_name(const struct placing *p, size_t first, size_t end
 	return name;
 }
 
-/* Has it an answer before the RCPT is seen? Not where the certificate is compared with the recipient's domain; and
- * "none" would keep the dataplane from looking at RCPTs at all, "block" refuse them all. */
-static bool decides_at_mail(const struct rule *rule)
+/* Has it an answer before the RCPT is seen? Not where the certificate is compared with the recipient's domain, or with
+ * a server's name that is not known; and "none" would keep the dataplane from looking at RCPTs, "block" refuse all. */
+static bool decides_at_mail(const struct rule *rule, const char *mx)
 {
 	if (rule->values.level == LEVEL_NONE || rule->values.level == LEVEL_BLOCK)
 		return false;
-	for (size_t i = 0; i < rule->match.count; i++)
-		if (!strcmp(rule->match.items[i], "nexthop") || !strcmp(rule->match.items[i], "dot-nexthop"))
+	for (size_t i = 0; i < rule->match.count; i++) {
+		const char *pattern = rule->match.items[i];
+
+		if (policy_pattern_is_keyword(pattern) && (!*mx || strcmp(pattern, "hostname") != 0))
 			return false;
-	return rule->values.level != LEVEL_SECURE || rule->match.count > 0;
+	}
+	if (rule->match.count)
+		return true;
+	return rule->values.level != LEVEL_SECURE && (rule->values.level != LEVEL_VERIFY || *mx);
 }
 
 /* The rule that all of them have, as that of the first self-hosted one; IMAGE_NONE. */
-static uint32_t agreed_rule(const struct placing *p, size_t first, size_t end)
+static uint32_t agreed_rule(const struct placing *p, size_t first, size_t end, const char *mx)
 {
 	uint32_t found = IMAGE_NONE, some = IMAGE_NONE;
 
@@ -219,7 +224,7 @@ static uint32_t agreed_rule(const struct placing *p, size_t first, size_t end)
 			return IMAGE_NONE;
 		if (some != IMAGE_NONE && !rules_alike(ruleset_at(p->set, some), ruleset_at(p->set, rule)))
 			return IMAGE_NONE;
-		if (!decides_at_mail(ruleset_at(p->set, rule)))
+		if (!decides_at_mail(ruleset_at(p->set, rule), mx))
 			return IMAGE_NONE;
 		some = rule;
 		if (found == IMAGE_NONE && self_hosted(p->claims[i]))
@@ -276,7 +281,7 @@ static bool place(const struct placing *p, size_t first, size_t end, struct plac
 		/* In its own nets only the name is news; and where these name the very address, it stands there already. */
 		return p->net_rule[first] == IMAGE_NONE || (*out->mx && p->net_len[first] < 128);
 	}
-	out->rule = agreed_rule(p, first, end);
+	out->rule = agreed_rule(p, first, end, out->mx);
 	return out->rule != IMAGE_NONE || *out->mx;
 }
 
