@@ -324,7 +324,7 @@ static unsigned frames_out(void)
 }
 SCENE bool was_reset(enum side side)
 {
-	for (unsigned i = 0; i < s.outs && i < 512; i++)
+	for (unsigned i = 0; i < s.outs && i < 512; i++) /* the last ones that are kept */
 		if (s.out[i].to == side && s.out[i].flags & RST)
 			return true;
 	return false;
@@ -332,10 +332,11 @@ SCENE bool was_reset(enum side side)
 SCENE void nothing_passes(void)
 {
 	is_state(FLOW_CUT);
-	frames_out();
+	unsigned before = s.outs;
 	says(CLIENT, "MAIL FROM:<late@client.example>\r\n");
 	says(SERVER, "250 late\r\n");
-	assert_int_equal(frames_out(), 0);
+	for (; before < s.outs; before++) /* who did not hear of the end may be told again */
+		assert_true(s.out[before % 512].flags & RST && !s.out[before % 512].len);
 }
 /* Both sides are reset, and nothing passes any more. */
 SCENE void is_cut(void)
