@@ -41,6 +41,23 @@ static uint16_t window_left(const struct flow_track *side, uint32_t ack)
 	return window > UINT16_MAX ? UINT16_MAX : (uint16_t)window;
 }
 
+static void send_built(struct worker *worker, enum port_side port, struct packet_template *template, const struct packet_tcp *tcp, const char *payload)
+{
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(worker->config.pool[port]);
+	if (!mbuf) {
+		stats_inc(worker->stats, STAT_drop_no_mbuf);
+		return;
+	}
+	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	uint16_t payload_len = (uint16_t)strlen(payload);
+	memcpy(frame + packet_build_headers_len(template, tcp), payload, payload_len);
+	size_t len = packet_build(template, tcp, payload_len, frame, rte_pktmbuf_tailroom(mbuf));
+	mbuf->data_len = (uint16_t)len;
+	mbuf->pkt_len = (uint32_t)len;
+	stats_inc(worker->stats, STAT_built_packets);
+	worker_tx(worker, port, mbuf);
+}
+
 /* One segment to `to`, in the other side's name. */
 static void send_segment(struct worker *worker, const struct flow *flow, struct packet_template *template, enum side to, uint8_t flags,
                          const char *payload)
@@ -55,19 +72,20 @@ static void send_segment(struct worker *worker, const struct flow *flow, struct 
 		.tsval = flow->side[from].tsval + 1,
 		.tsecr = flow->side[to].tsval,
 	};
-	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(worker->config.pool[flow_port(flow, to)]);
-	if (!mbuf) {
-		stats_inc(worker->stats, STAT_drop_no_mbuf);
-		return;
-	}
-	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
-	uint16_t payload_len = (uint16_t)strlen(payload);
-	memcpy(frame + packet_build_headers_len(template, &tcp), payload, payload_len);
-	size_t len = packet_build(template, &tcp, payload_len, frame, rte_pktmbuf_tailroom(mbuf));
-	mbuf->data_len = (uint16_t)len;
-	mbuf->pkt_len = (uint32_t)len;
-	stats_inc(worker->stats, STAT_built_packets);
-	worker_tx(worker, flow_port(flow, to), mbuf);
+	send_built(worker, flow_port(flow, to), template, &tcp, payload);
+}
+
+/* RFC 9293, 3.10.7.1: as a host answers that knows nothing of the connection. */
+void worker_gone(void *context, const struct flow *flow, enum side from, const struct packet *packet)
+{
+	struct packet_template theirs, answer;
+	struct packet_tcp tcp = {.seq = packet->ack, .flags = PACKET_RST};
+
+	if (!(packet->flags & PACKET_ACK))
+		tcp = (struct packet_tcp){.ack = packet->seq + packet_seq_len(packet), .flags = PACKET_RST | PACKET_ACK};
+	packet_template_from(&theirs, packet);
+	packet_template_reverse(&answer, &theirs);
+	send_built(context, flow_port(flow, from), &answer, &tcp, "");
 }
 
 void worker_reset_both(struct worker *worker, const struct flow *flow, struct packet_template template[SIDES])

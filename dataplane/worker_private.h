@@ -105,6 +105,7 @@ void session_cut(struct worker *worker, struct session *session, enum policy_rea
 bool worker_templates(const struct flow *flow, struct packet_template out[SIDES]);
 /* No endpoint of ours answers for the server: one segment with a reply and FIN to the client, RST to the server. */
 void session_turn_away(struct worker *worker, struct session *session, const char *reply, const char *detail);
+void worker_gone(void *context, const struct flow *flow, enum side from, const struct packet *packet);
 void worker_reset_both(struct worker *worker, const struct flow *flow, struct packet_template template[SIDES]);
 
 /* worker_takeover.c */

@@ -308,6 +308,7 @@ const struct flow_ops worker_flow_ops = {
 	.approved = approved,
 	.send = send_frame,
 	.taken = worker_taken,
+	.gone = worker_gone,
 	.opened = opened,
 	.established = established,
 	.joined = joined,

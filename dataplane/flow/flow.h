@@ -119,6 +119,9 @@ struct flow_ops {
 	void (*send)(void *context, const struct flow *flow, enum side from, struct rte_mbuf *mbuf);
 	/* A packet of a TAKEN flow; takes the mbuf. */
 	void (*taken)(void *context, struct flow *flow, enum side from, struct rte_mbuf *mbuf, const struct packet *packet);
+	/* Bytes or a FIN of a connection that is over for waxseal alone (cut, or taken over and done with): the RST that
+	 * told its sender may have been lost. NULL: nothing is said. */
+	void (*gone)(void *context, const struct flow *flow, enum side from, const struct packet *packet);
 	/* A flow was opened (its SYN passes), is established, is joined in the middle. */
 	void (*opened)(void *context, struct flow *flow, const struct packet *packet);
 	void (*established)(void *context, struct flow *flow);

@@ -316,10 +316,17 @@ static void complete_handshake(struct flow_table *table, struct flow *flow)
 
 /* CLOSED: the last ACK and a FIN again pass. Payload does not, unless the session had been let go: an end that only
  * waxseal has seen (a RST that died on the way) must not open the way for what is not watched. */
+static void gone(struct flow_table *table, const struct flow *flow, enum side side, struct rte_mbuf *mbuf, const struct packet *packet)
+{
+	if (table->ops.gone && packet_seq_len(packet) && !(packet->flags & PACKET_RST))
+		table->ops.gone(table->ops.context, flow, side, packet);
+	drop(table, mbuf, STAT_drop_cut);
+}
+
 static void closed(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
 {
 	if (flow->taken) {
-		drop(table, mbuf, STAT_drop_cut);
+		gone(table, flow, side, mbuf, packet);
 		return;
 	}
 	if (!flow->released && packet->payload_len) {
@@ -411,7 +418,7 @@ void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet 
 		drop(table, mbuf, STAT_drop_state); /* somebody else's packet in the flow's name */
 		return;
 	}
-	if (flow->state != FLOW_CLOSED)
+	if (flow->state != FLOW_CLOSED || flow->taken) /* an end that goes on sending must not come to be a flow of its own */
 		flow->seen_us = now_us;
 	if (flow->state != FLOW_SEALED && !packet_checksums_ok(packet)) {
 		drop(table, mbuf, STAT_drop_checksum); /* a receiver would not see it, so neither does the tracker */
@@ -447,7 +454,7 @@ void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet 
 		table->ops.taken(table->ops.context, flow, side, mbuf, packet);
 		break;
 	case FLOW_CUT:
-		drop(table, mbuf, STAT_drop_cut);
+		gone(table, flow, side, mbuf, packet);
 		break;
 	case FLOW_CLOSED:
 		closed(table, flow, side, mbuf, packet);

@@ -35,7 +35,7 @@ static struct {
 	uint8_t stream[SIDES][STREAM_MAX];
 	size_t streamed[SIDES];
 	struct sent sent[SENT_MAX];
-	unsigned sent_count, opened, established, joined, closed, taken;
+	unsigned sent_count, opened, established, joined, closed, taken, gone;
 	enum flow_state join_as;
 	bool seal_at_end;
 } h;
@@ -82,6 +82,14 @@ static void h_taken(void *context, struct flow *flow, enum side from, struct rte
 	h.taken++;
 	rte_pktmbuf_free(mbuf);
 }
+static void h_gone(void *context, const struct flow *flow, enum side from, const struct packet *packet)
+{
+	(void)context;
+	(void)flow;
+	(void)from;
+	(void)packet;
+	h.gone++;
+}
 static void h_opened(void *context, struct flow *flow, const struct packet *packet)
 {
 	(void)context;
@@ -122,7 +130,7 @@ static int h_setup_limits(const struct flow_limits *limits)
 	h.approve[CLIENT] = h.approve[SERVER] = UINT64_MAX;
 	h.join_as = FLOW_SEALED;
 	h.stats = stats_new();
-	struct flow_ops ops = {.take = h_take, .approved = h_approved, .send = h_send, .taken = h_taken, .opened = h_opened,
+	struct flow_ops ops = {.take = h_take, .approved = h_approved, .send = h_send, .taken = h_taken, .gone = h_gone, .opened = h_opened,
 	                       .established = h_established, .joined = h_joined, .closed = h_closed};
 	snprintf(name, sizeof(name), "t%u", n++);
 	h.table = flow_table_new(name, limits, &ops, h.stats, 0, SOCKET_ID_ANY);

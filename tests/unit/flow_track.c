@@ -154,6 +154,39 @@ static void a_syn_while_open_is_left_to_the_endpoint(void **state)
 	assert_int_equal(h.opened, 1);
 }
 
+/* The RST that told a peer may have been lost: found by the simulator, seed 280. */
+static void who_speaks_to_a_cut_flow_is_told(void **state)
+{
+	(void)state;
+	h_handshake();
+	flow_enter_state(h.table, h.last, FLOW_CUT, h.now);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 1, .ack = 1});
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 1});
+	assert_int_equal(h.gone, 0);
+	h_data(CLIENT, 1, 1, "MAIL");
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_FIN | PACKET_ACK, .seq = 1, .ack = 1});
+	assert_int_equal(h.gone, 2);
+	assert_int_equal(h.sent_count, 0);
+}
+
+/* ... and it does not come to be a flow of its own, however long the peer goes on. */
+static void a_taken_flow_lingers_while_it_is_spoken_to(void **state)
+{
+	(void)state;
+	h_handshake();
+	flow_enter_state(h.table, h.last, FLOW_TAKEN, h.now);
+	flow_drain(h.table, h.last);
+	flow_enter_state(h.table, h.last, FLOW_CLOSED, h.now);
+	for (int i = 0; i < 5; i++) {
+		h_data(SERVER, 1, 1, "250 ok\r\n");
+		for (uint64_t until = h.now + flow_limits_default.closed_linger_us - 100000; h.now < until;)
+			flow_sweep(h.table, h.now += FLOW_SWEEP_US);
+	}
+	assert_int_equal(h.gone, 5);
+	assert_int_equal(h.sent_count, 0);
+	assert_int_equal(h.joined, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -164,6 +197,7 @@ int main(void)
 		T(only_an_exact_rst_ends_a_flow), T(a_rst_behind_held_bytes_is_moved_to_the_servers_view),
 		T(a_refused_connection_closes), T(both_fins_close_and_the_port_can_be_used_again),
 		T(a_flow_joined_in_the_middle_is_asked_about), T(a_syn_while_open_is_left_to_the_endpoint),
+		T(who_speaks_to_a_cut_flow_is_told), T(a_taken_flow_lingers_while_it_is_spoken_to),
 	};
 	return cmocka_run_group_tests(tests, h_start_eal, NULL);
 }
