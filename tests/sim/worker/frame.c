@@ -193,8 +193,6 @@ static const char *read_ip(const uint8_t *ip, size_t room, const struct path *pa
 			return "IPv4 length is not the frame's";
 		if (memcmp(ip + 12, path->addr[from], 4) || memcmp(ip + 16, path->addr[to], 4))
 			return "IPv4 addresses";
-		if (ip[8] != path->ttl[from] || ip[1] >> 2 != path->dscp[from])
-			return "TTL or DSCP is not the peer's";
 		*ip_len = 20;
 	} else {
 		if (room < 60 || ip[0] >> 4 != 6 || ip[6] != 6)
@@ -203,8 +201,6 @@ static const char *read_ip(const uint8_t *ip, size_t room, const struct path *pa
 			return "IPv6 length is not the frame's";
 		if (memcmp(ip + 8, path->addr[from], 16) || memcmp(ip + 24, path->addr[to], 16))
 			return "IPv6 addresses";
-		if (ip[7] != path->ttl[from] || (get32(ip) & 0xfffff) != path->label[from])
-			return "hop limit or flow label is not the peer's";
 		*ip_len = 40;
 	}
 	*l4_len = room - *ip_len;
@@ -239,6 +235,14 @@ const char *frame_parse(const uint8_t *frame, size_t len, const struct path *pat
 	out->payload = tcp + header;
 	out->len = (uint16_t)(l4_len - header);
 	return read_options(tcp + 20, tcp + header, out);
+}
+
+bool frame_looks_like(const uint8_t *frame, const struct path *path, enum side from)
+{
+	const uint8_t *ip = frame + frame_l3(frame);
+	if (path->family == 4)
+		return ip[8] == path->ttl[from] && ip[1] >> 2 == path->dscp[from];
+	return ip[7] == path->ttl[from] && (get32(ip) & 0xfffff) == path->label[from];
 }
 
 uint16_t frame_client_port(const uint8_t *frame, size_t len, bool *from_client)

@@ -79,6 +79,7 @@ size_t frame_l3(const uint8_t *frame); /* offset of the IP header */
 size_t frame_headers_len(const struct path *path); /* Ethernet and IP */
 /* NULL, or what is wrong with it. */
 const char *frame_parse(const uint8_t *frame, size_t len, const struct path *path, enum side from, struct segment *out);
+bool frame_looks_like(const uint8_t *frame, const struct path *path, enum side from); /* TTL, DSCP, flow label: as that side's own */
 /* The client's port of a frame with port 25 at one end; 0: none. */
 uint16_t frame_client_port(const uint8_t *frame, size_t len, bool *from_client);
 /* An ICMP error from a router: `frame` was too big for `mtu`. */
