@@ -254,7 +254,7 @@ static void tell_presence(struct agent *agent)
 {
 	double now = ev_now(agent->loop);
 
-	if (!agent->presence || now - agent->presence_at < PRESENCE_WRITE_S || watch_state(agent->watch) != WATCH_LIVE)
+	if (!agent->presence || now - agent->presence_at < APPLIANCE_WRITE_S || watch_state(agent->watch) != WATCH_LIVE)
 		return;
 	agent->presence_at = now;
 	struct presence_facts facts = {

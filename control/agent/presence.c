@@ -143,7 +143,7 @@ static void measure_lag(struct presence *presence, const struct numbers *numbers
 void presence_write(struct presence *presence, struct watch *watch, const struct presence_facts *facts)
 {
 	char texts[FIELDS][TEXT_MAX];
-	const char *set[2 + 2 * FIELDS] = {"HSET", presence->key}, *end[] = {"EXPIRE", presence->key, PRESENCE_TTL_TEXT};
+	const char *set[2 + 2 * FIELDS] = {"HSET", presence->key}, *end[] = {"EXPIRE", presence->key, APPLIANCE_TTL_TEXT};
 	int argc = 2, field = 0;
 
 	pthread_mutex_lock(&presence->lock);

@@ -2,7 +2,7 @@
  * presence.h - waxseal:appliance:<id>: what one appliance says of itself to all others, for `waxseal fleet`.
  *
  * Enters: waxseald's numbers, asked by a thread because a waxseald that hangs answers late, and the agent's own.
- * Leaves: a hash that is written every PRESENCE_WRITE_S and that Redis forgets PRESENCE_TTL_S after the last time:
+ * Leaves: a hash that is written every APPLIANCE_WRITE_S and that Redis forgets APPLIANCE_TTL_S after the last time:
  * long enough to show an appliance that went silent. Nothing here decides anything.
  */
 #ifndef WAXSEAL_PRESENCE_H
@@ -11,11 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../policy/appliance.h"
 #include "watch.h"
 
-#define PRESENCE_WRITE_S 2
-#define PRESENCE_TTL_S 3600
-#define PRESENCE_TTL_TEXT "3600"
 #define PRESENCE_WORKERS_MAX 16
 
 struct presence_facts { /* the agent's part */

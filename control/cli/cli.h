@@ -47,6 +47,7 @@ int policy_compile(struct cli *cli); /* policy_text.c */
 int policy_check(struct cli *cli);
 int counters_run(struct cli *cli);
 int explain_run(struct cli *cli);
+int fleet_run(struct cli *cli);
 int flows_run(struct cli *cli);
 int status_run(struct cli *cli);
 

@@ -10,9 +10,11 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "../policy/rules.h"
 #include "cli.h"
+#include "known.h"
 #include "link.h"
 #include "table.h"
 
@@ -240,15 +242,29 @@ static int read_domain(const char *text, char domain[IMAGE_DOMAIN_MAX + 1], char
 	return rule ? 0 : -1;
 }
 
-static void tell(const struct policy_image *image, const json_t *rules, const char *domain, bool address)
+static void tell_server(const struct policy_image *image, const uint8_t addr[16])
 {
+	const struct image_destination *d = policy_destination(image, policy_destination_of(image, addr));
+
+	printf("\nThe server's name, for SNI and for match=hostname: %s\n",
+	       d->servername ? policy_string(image, d->servername) : "not known; no MX that the agent looks after has this address");
+}
+
+static void tell(const struct policy_image *image, const json_t *rules, const char *domain, const uint8_t *addr, const json_t *known)
+{
+	bool address = addr != NULL;
+
 	explain_print(rules, stdout);
 	if (!address)
 		printf("\nThe rule of the server's destination goes before *; give its address, too, to see it.\n");
 	else if (!domain && policy_image_header(image)->enforced_domain_rules)
 		printf("\nA recipient's domain with a rule of its own goes first; give it, too, to see it.\n");
 	if (domain)
-		printf("%sBefore the RCPT is seen, no domain's rule is asked.\n", address ? "\n" : "");
+		printf("%sBefore the RCPT is seen, only the destination's rule and * are asked.\n", address ? "\n" : "");
+	if (address)
+		tell_server(image, addr);
+	if (domain)
+		known_print(known, domain, (uint64_t)time(NULL), stdout);
 }
 
 int explain_run(struct cli *cli)
@@ -277,15 +293,21 @@ int explain_run(struct cli *cli)
 	if (!image)
 		return cli_fail("%s; waxseal-agent or waxseal policy compile makes it", error);
 	json_t *rules = explain_rules(image, *domain ? domain : NULL, address ? addr : NULL);
+	json_t *known = *domain ? known_domain(cli, domain) : NULL;
 	if (cli->json) {
 		json_t *object = json_object();
+		if (known)
+			json_object_set(object, "discovered", known);
+		if (address)
+			link_json_set(object, "server", policy_string(image, policy_destination(image, policy_destination_of(image, addr))->servername));
 		link_json_set(object, "image", cli->config.image);
 		json_object_set_new(object, "generation", json_integer((json_int_t)policy_image_header(image)->generation));
 		json_object_set(object, "rules", rules);
 		link_print_json(object);
 	} else {
-		tell(image, rules, *domain ? domain : NULL, address);
+		tell(image, rules, *domain ? domain : NULL, address ? addr : NULL, known);
 	}
+	json_decref(known);
 	json_decref(rules);
 	policy_image_close(image);
 	return CLI_OK;

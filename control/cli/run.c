@@ -44,9 +44,12 @@ static const struct cli_command commands[] = {
 	{"", "explain",
 	 "RECIPIENT | ADDRESS | RECIPIENT ADDRESS\n"
 	 "Which rule of the image in force holds for mail to this recipient (or domain), for this server's address, or for\n"
-	 "both, and what lost to it and why.\n"
+	 "both, what lost to it and why, and what the DNS says of the domain's mail servers.\n"
 	 "  waxseal explain user@example.org 203.0.113.7",
 	 explain_run},
+	{"", "fleet",
+	 "\nAll appliances that use this Redis: what they run, how far they are behind, their load. Exit 1 if one is down.",
+	 fleet_run},
 	{"", "flows", "\nConnections that are in the appliance now.", flows_run},
 	{"", "status",
 	 "\nThe appliance's ports, workers and image, the agent, Redis, and what is wrong. Exit 1 if something is down.",

@@ -104,6 +104,25 @@ static void judge_agent(struct judging *judging, const json_t *status, uint64_t 
 		warn(judging, false, "%" PRIu64 " more keys are refused; waxseal status --json lists them", count - STATUS_REFUSED_SHOWN);
 }
 
+/* Nothing here is "down": the last known addresses hold, and each RCPT is decided without any. */
+static void judge_dns(struct judging *judging, const json_t *status)
+{
+	const json_t *agent = json_object_get(status, "agent"), *dns = json_object_get(agent, "dns");
+	uint64_t domains = link_number(dns, "domains"), failing = link_number(dns, "failing");
+
+	if (*link_text(dns, "error"))
+		warn(judging, false, "the DNS cannot be asked: %s", link_text(dns, "error"));
+	else if (failing && failing == domains)
+		warn(judging, false, "the DNS answers for none of %" PRIu64 " domains; known addresses are kept for a while: check [dns] servers", domains);
+	if (link_number(dns, "left_out"))
+		warn(judging, false, "%" PRIu64 " domains or addresses are past a limit, and go by *", link_number(dns, "left_out"));
+	if (*link_text(dns, "tie"))
+		warn(judging, false, "%s", link_text(dns, "tie"));
+	if (*link_text(json_object_get(agent, "redis"), "write_error"))
+		warn(judging, false, "Redis takes nothing from the agent, so that waxseal fleet and explain know less: %s",
+		     link_text(json_object_get(agent, "redis"), "write_error"));
+}
+
 void status_judge(json_t *status, uint64_t now_ms)
 {
 	const json_t *image = json_object_get(status, "image"), *redis = json_object_get(status, "redis");
@@ -113,6 +132,7 @@ void status_judge(json_t *status, uint64_t now_ms)
 	if (json_object_get(image, "error"))
 		warn(&judging, true, "no usable policy image: %s", link_text(image, "error"));
 	judge_agent(&judging, status, now_ms);
+	judge_dns(&judging, status);
 	if (json_object_get(redis, "error"))
 		warn(&judging, true, "%s", link_text(redis, "error"));
 	json_object_set_new(status, "warnings", judging.warnings);

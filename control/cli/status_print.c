@@ -72,6 +72,18 @@ static void print_agent(const json_t *status, uint64_t now_ms, FILE *out)
 	print_line(out, "agent", text);
 }
 
+static void print_dns(const json_t *status, FILE *out)
+{
+	const json_t *dns = json_object_get(json_object_get(status, "agent"), "dns");
+	char text[LINE_MAX_TEXT];
+
+	if (!link_true(dns, "enabled"))
+		return;
+	snprintf(text, sizeof(text), "%" PRIu64 " domains, %" PRIu64 " with servers, %" PRIu64 " failing; %" PRIu64 " addresses in the image",
+		 link_number(dns, "domains"), link_number(dns, "resolved"), link_number(dns, "failing"), link_number(dns, "addresses"));
+	print_line(out, "dns", text);
+}
+
 static void print_redis(const json_t *status, FILE *out)
 {
 	const json_t *redis = json_object_get(status, "redis");
@@ -148,6 +160,7 @@ void status_print(const json_t *status, uint64_t now_ms, FILE *out)
 	print_waxseald(status, out);
 	print_image(status, now_ms, out);
 	print_agent(status, now_ms, out);
+	print_dns(status, out);
 	print_redis(status, out);
 	print_ports(status, out);
 	print_workers(status, out);

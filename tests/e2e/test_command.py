@@ -210,12 +210,12 @@ def test_check_and_compile(box):
 
 def test_usage(box):
     for command in (["policy", "set"], ["policy", "show"], ["policy", "list"], ["policy", "rm"], ["policy", "compile"], ["policy", "check"],
-                    ["counters"], ["flows"], ["status"]):
+                    ["counters"], ["fleet"], ["flows"], ["status"]):
         done = box.run(*command, "--help")
         assert done.stdout.startswith("usage: waxseal " + " ".join(command)) and not done.stderr
     assert "waxseal policy set" in box.run("--help").stdout
     for wrong in ([], ["polici"], ["policy"], ["policy", "sett"], ["policy", "set"], ["policy", "set", "k", "level=may", "=x"],
-                  ["policy", "set", "k", "level=may", "level=none"], ["policy", "rm"], ["policy", "check"], ["flows", "x"],
+                  ["policy", "set", "k", "level=may", "level=none"], ["policy", "rm"], ["policy", "check"], ["flows", "x"], ["fleet", "x"],
                   ["counters", "--wach"], ["status", "--x"], ["policy", "compile", "-o"]):
         done = box.run(*wrong, code=2)
         assert done.stderr.startswith("waxseal: ") and not done.stdout
@@ -244,6 +244,29 @@ def test_explain(box):
         assert box.run("explain", *wrong, code=2).stderr.count("\n") == 1
     for wrong in ("a..b", "*", ".example.org", "provider:lab", "user@", "inbound:*"):
         assert box.run("explain", wrong, code=1).stderr.count("\n") == 1
+
+
+def test_fleet(waxseald, live):
+    until("the appliance is there", lambda: live.client.hget(f"waxseal:appliance:{live.folder.name[:60]}", "waxseald") == "up")
+    waxseald.answers["/waxseal/status"] |= {"generation": json.loads(live.state.read_text())["image"]["generation"]}
+    until("in step", lambda: live.client.hget(f"waxseal:appliance:{live.folder.name[:60]}", "lag_s") == "0", 8)
+    mine = json.loads(live.run("fleet", "--json").stdout)["appliances"]
+    assert [a["id"] for a in mine] == [live.folder.name[:60]] and mine[0]["flows"] == "2" and mine[0]["state"] == "up"
+    assert mine[0]["rules"] == "1" and mine[0]["silent_s"] <= 4
+    live.client.hset("waxseal:appliance:gone", mapping={"waxseald": "up", "version": "\033[2J0.0", "generation": "5", "flows": "x"})
+    live.client.expire("waxseal:appliance:gone", 3000)
+    live.client.set("waxseal:appliance:nohash", "x")
+    done = live.run("fleet", code=1)
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:3] == ["APPLIANCE", "STATE", "HEARD"] and len(lines) == 3
+    assert lines[1].split()[:5] == ["gone", "silent", "10", "min", "ago"] and "\033" not in done.stdout
+    waxseald.mute = True
+    until("it tells that waxseald is down", lambda: live.client.hget(f"waxseal:appliance:{live.folder.name[:60]}", "waxseald") == "down", 10)
+    live.client.delete("waxseal:appliance:gone")
+    assert " down " in live.run("fleet", code=1).stdout
+    live.stop_agent()
+    live.client.flushall()
+    assert "No appliance has told" in live.run("fleet", code=1).stdout
 
 
 def complete(*words):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from control_box import ANSWERS, Appliance, box, until, waxseald  # noqa: F401
+from control_box import box, until  # noqa: F401
 from dns_server import MUTE, REFUSED, SERVFAIL, Dns
 
 pytestmark = pytest.mark.sanitize
@@ -256,6 +256,35 @@ def test_hostile_answers(found, dns):
     for path in (found.image, found.state, found.log, found.folder / "rules.json"):
         assert b"private text" not in path.read_bytes(), path
     assert "private" not in str(found.client.hgetall("waxseal:discovered:odd.test")) and b"dot.dot" not in image
+
+
+def test_explain_and_status(found, dns):
+    dns.set("say.test", "MX", "10 mx1.say.test.", "20 mx2.say.test.")
+    dns.set("mx1.say.test", "A", "10.77.11.1")
+    dns.set("mx2.say.test", "AAAA", "fd77::11")
+    dns.set("null.test", "MX", "0 .")
+    found.rule("policy:say.test", level="encrypt")
+    found.rule("policy:null.test", level="encrypt")
+    found.start_agent()
+    until("its addresses", lambda: found.place("fd77::11"))
+    until("both hashes", lambda: found.client.exists("waxseal:discovered:say.test", "waxseal:discovered:null.test") == 2)
+    text = found.run("explain", "user@say.test").stdout
+    assert "Mail for say.test goes to: mx1.say.test mx2.say.test; the DNS said so " in text and "(Redis)" in text
+    assert ["10.77.11.1", "mx1.say.test"] in [line.split() for line in text.splitlines()]
+    assert "takes none (MX 0 .)" in found.run("explain", "null.test").stdout
+    assert "is not known" in found.run("explain", "else.test").stdout
+    text = found.run("explain", "10.77.11.1").stdout
+    assert "for SNI and for match=hostname: mx1.say.test" in text and "destination say.test has 10.77.11.1/32" in text
+    told = json.loads(found.run("explain", "say.test", "fd77::11", "--json").stdout)
+    assert told["server"] == "mx2.say.test" and told["discovered"]["addresses"] == "mx1.say.test=10.77.11.1 mx2.say.test=fd77::11"
+    until("status", lambda: found.dns()["resolved"] == 1 and found.dns()["addresses"] == 2)
+    assert "dns       2 domains, 1 with servers, 0 failing; 2 addresses in the image" in found.run("status", code=1).stdout
+    dns.set("say.test", "MX", SERVFAIL)
+    until("it fails", lambda: found.client.hget("waxseal:discovered:say.test", "error"), 8)
+    assert "what was known is kept: say.test: SERVFAIL" in found.run("explain", "say.test").stdout
+    found.stop_redis()
+    text = found.run("explain", "say.test").stdout
+    assert "goes to: mx1.say.test mx2.say.test" in text and "rules.json)" in text
 
 
 def test_a_burst_makes_few_images(found, dns):
