@@ -139,7 +139,8 @@ static void test_hello_after_adoption(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		SCENE(test_hello_after_adoption), SCENE(test_ehlo_is_filtered), SCENE(test_auth_stays_where_it_was_offered_in_clear), SCENE(test_multiline_replies_pass_as_they_are),
+		SCENE(test_hello_after_adoption), SCENE(test_ehlo_is_filtered),
+		SCENE(test_auth_stays_where_it_was_offered_in_clear), SCENE(test_multiline_replies_pass_as_they_are),
 		SCENE(test_421_at_any_time), SCENE(test_unasked_reply), SCENE(test_not_a_reply), SCENE(test_codes_that_change_within_a_reply),
 		SCENE(test_endless_reply), SCENE(test_messages_and_recipients_are_counted),
 	};
