@@ -281,6 +281,8 @@ static bool merge(const struct flow_table *table, const struct flow *flow, enum 
 	    own->frame + own->frame_len + packet->payload_len > buffer_end)
 		return false;
 	packet_append(&before->packet, packet->frame + packet->payload_off, packet->payload_len);
+	before->mbuf->data_len = before->packet.frame_len; /* copies are made by the mbuf's length */
+	before->mbuf->pkt_len = before->packet.frame_len;
 	return true;
 }
 
