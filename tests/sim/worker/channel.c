@@ -93,10 +93,12 @@ void channel_begin_tls(struct channel *c, bool server, enum certificate certific
 static void judge_tls(struct channel *c, int result)
 {
 	int error = SSL_get_error(c->ssl, result);
-	if (error == SSL_ERROR_ZERO_RETURN)
+	if (error == SSL_ERROR_ZERO_RETURN) {
 		c->tls_closed = true;
-	else if (error == SSL_ERROR_SSL || error == SSL_ERROR_SYSCALL)
+	} else if (error == SSL_ERROR_SSL || error == SSL_ERROR_SYSCALL) {
 		c->tls_failed = true;
+		trace_note(c->stack->session, "%s: TLS: %s", c->stack->side == CLIENT ? "client" : "server", ERR_error_string(ERR_peek_error(), NULL));
+	}
 	ERR_clear_error();
 }
 

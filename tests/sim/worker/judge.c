@@ -151,8 +151,20 @@ static void judge_refusal(struct session *session)
 	require(session, strstr(text, level), "a refusal that names another level: %s", text);
 }
 
+/* A session that was never taken over: each side got what the other one sent, byte for byte. */
+static void judge_streams(struct session *session)
+{
+	for (int s = 0; s < SIDES; s++) {
+		const struct stack *to = &session->stack[s], *from = &session->stack[side_other(s)];
+		for (uint32_t i = 0; i < to->next; i++)
+			require(session, i < from->out.len && to->in.bytes[i] == from->out.bytes[i], "byte %u towards the %s is another one (of %zu)", i, s == CLIENT ? "client" : "server", from->out.len);
+	}
+}
+
 void judge_session(struct session *session)
 {
+	if (!session->taken)
+		judge_streams(session);
 	for (int i = 0; i < session->messages; i++) {
 		totals.messages++;
 		judge_message(session, i);

@@ -72,6 +72,8 @@ static void draw_stack(struct session *session, enum side side, struct rng *rng)
 	s->mtu_mss = (uint16_t)(chance(rng, 700) ? 1500 - headers : 536 + below(rng, 900 - headers));
 	if (!s->offers_mss)
 		s->mtu_mss = 536;
+	while (s->own_scale && s->receive_buffer >> s->own_scale < 8)
+		s->own_scale--;
 	if (s->segment_max < 1460) /* what ends within a TLS header would wait for an ACK that waits for the rest */
 		s->nagle = false;
 	s->flight_max = s->mtu_mss * (1 + below(rng, 20));
