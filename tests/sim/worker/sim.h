@@ -250,6 +250,7 @@ struct session {
 	/* tap.c, for frames towards each side */
 	struct { bool own, edge_seen, tsval_seen; uint32_t edge, tsval, offered; } tap[SIDES];
 	bool taken;             /* has been seen taken over, after a flush */
+	bool turned_away;       /* not taken over, but for a last word of waxseal's */
 	bool closed_seen;       /* its event has come */
 	int end, reason;        /* of the event */
 	char detail[128];

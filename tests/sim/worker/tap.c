@@ -83,6 +83,7 @@ static void one(enum port_side port, struct rte_mbuf *mbuf)
 	trace_frame(session, own ? TRACE_BUILT : TRACE_FORWARDED, side_other(to), frame, len);
 	/* An RST of a flow that is over may be built without having the other side's headers. */
 	require(session, (own && s.flags & F_RST) || frame_looks_like(frame, &session->path, side_other(to)), "TTL, DSCP or flow label is not the peer's");
+	session->turned_away |= own && s.len && !session->taken;
 	if (own)
 		totals.built++;
 	else
