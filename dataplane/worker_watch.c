@@ -24,9 +24,11 @@ struct policy_rules worker_rules(const struct worker *worker, const struct flow 
 	return policy_rules_of(worker->image, &parties);
 }
 
-static bool blocks(const struct image_rule *rule)
+/* Mode and percent count: who is taken over does not get to encrypt by itself. */
+static bool blocks(const struct image_rule *rule, uint32_t flow_hash)
 {
-	return rule && rule->level == LEVEL_BLOCK && rule->mode == MODE_ENFORCE;
+	const struct policy_facts none = {0};
+	return rule && rule->level == LEVEL_BLOCK && policy_effect(policy_decide(rule, &none, flow_hash)) != POLICY_ALLOW;
 }
 
 static bool asks_nothing(const struct image_rule *rule)
@@ -73,7 +75,7 @@ static void established(void *context, struct flow *flow)
 	session->deadline_us = TCP_NEVER;
 	session->end = END_NOTHING;
 	flow->session = session;
-	session->blocked = blocks(rules.rule) || blocks(rules.minimum);
+	session->blocked = blocks(rules.rule, flow->hash) || blocks(rules.minimum, flow->hash);
 	if (asks_nothing(rules.rule) && asks_nothing(rules.minimum))
 		session_let_go(worker, session); /* touch nothing: not even order */
 }
