@@ -105,7 +105,7 @@ static void judge_tls(struct channel *c, int result)
 static void move_tls(struct channel *c)
 {
 	uint8_t bytes[16384];
-	int got;
+	int got = 1;
 	if (!c->tls_up && !c->tls_failed) {
 		got = SSL_do_handshake(c->ssl);
 		if (got == 1) {
