@@ -96,6 +96,8 @@ enum smtp_verb smtp_verb_of(const uint8_t *word, size_t len)
 
 bool smtp_verb_may_decide(const uint8_t *word, size_t len)
 {
+	if (len && len < strlen("STARTTLS") && strncasecmp((const char *)word, "STARTTLS", len) == 0)
+		return false; /* SEND, SOML and SAML are of 1982 */
 	for (size_t i = 0; i < VERB_ROWS; i++)
 		if (verbs[i].decides && len <= strlen(verbs[i].name) && strncasecmp((const char *)word, verbs[i].name, len) == 0)
 			return true;

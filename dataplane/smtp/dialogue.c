@@ -171,7 +171,9 @@ static bool client_byte(struct smtp_dialogue *dialogue, uint8_t byte, enum smtp_
 	switch (framing) {
 	case SMTP_LINE_PARTIAL:
 		verb_seen(dialogue);
-		if (dialogue->private->line_passes)
+		if (dialogue->private->line_passes && dialogue->private->held)
+			broken(dialogue, SMTP_EVENT_ODD, event); /* it did become a verb that decides, and the server has its beginning */
+		else if (dialogue->private->line_passes)
 			dialogue->approved[CLIENT] = dialogue->fed[CLIENT];
 		break;
 	case SMTP_LINE_WHOLE:

@@ -35,7 +35,7 @@ bool smtp_line_ambiguous(const uint8_t *line, size_t len);
 static inline bool smtp_blank(uint8_t c) { return c == ' ' || c == '\t' || c == '\v' || c == '\f'; }
 /* The verb of a word, whole or as far as it is known: SMTP_UNKNOWN for one that may still become a verb. */
 enum smtp_verb smtp_verb_of(const uint8_t *word, size_t len);
-/* Can a word that begins so be a verb that decides? */
+/* Can a word that begins so be a verb that decides? One that can be STARTTLS is taken for that. */
 bool smtp_verb_may_decide(const uint8_t *word, size_t len);
 /* "... LAST" of BURL (RFC 4468) as of BDAT. */
 bool smtp_args_end_with_last(const struct smtp_command *command);

@@ -17,8 +17,8 @@ static void commands_pass_as_whole_lines(void **state)
 
 static void a_line_that_stalls_passes_in_pieces_unless_it_may_decide(void **state)
 {
-	static const char *const may[] = {"M", "MAI", "s", "a", "R", "X-E", "bd", " ", "\t\t"};
-	static const char *const cannot[] = {"E", "EHLO", "EHLO x", "ST", "STARTTLS", "RS", " NO", "H", "q"};
+	static const char *const may[] = {"M", "MAI", "a", "R", "X-E", "bd", " ", "\t\t"};
+	static const char *const cannot[] = {"E", "EHLO", "EHLO x", "s", "ST", "STARTTLS", "RS", " NO", "H", "q"};
 	for (size_t i = 0; i < sizeof(may) / sizeof(may[0]); i++) {
 		d_setup(state);
 		d_passes(SERVER, "220 mx\r\n");
@@ -44,6 +44,12 @@ static void a_line_that_stalls_passes_in_pieces_unless_it_may_decide(void **stat
 	}
 	d_setup(state);
 	assert_false(smtp_dialogue_pass_partial(d));
+	d_passes(SERVER, "220 mx\r\n");
+	d_says(CLIENT, "S", SMTP_EVENT_NONE);
+	assert_true(smtp_dialogue_pass_partial(d));
+	assert_int_equal(d_says(CLIENT, "END FROM:<>\r\n", SMTP_EVENT_ODD), 3);
+	assert_true(d->approved[CLIENT] == 3);
+	d_state(SMTP_STATE_BROKEN);
 }
 
 static void what_decides_is_held_from_its_last_letter(void **state)
