@@ -21,7 +21,6 @@ MEASURES = {
     "sealed_bulk": ("sealed_bulk", "gbit_s", "Gbit/s", True, {"direct": None, "bridge": 1.0, "testpmd": 1.3, "haproxy_tcp": None}, {}),
     "sealed_latency_p50": ("latency", "p50_us", "us", False, {"direct": None, "bridge": None, "testpmd": None, "haproxy_tcp": None}, {}),
     "sealed_latency_p99": ("latency", "p99_us", "us", False, {"direct": None, "bridge": None, "testpmd": None, "haproxy_tcp": None}, {}),
-    "sealed_memory": ("sealed_memory", "bytes", "B/session", False, {"haproxy_tcp": None}, {}),
     "forward_rate": ("forward", "gbit_s", "Gbit/s", True, {"direct": None, "bridge": 1.0, "testpmd": 1.3}, {}),
     "idle_cpu": ("idle", "cpus", "CPUs", False, {"testpmd": None, "stunnel": None, "haproxy_tcp": None, "nginx": None}, {}),
 }

@@ -15,7 +15,7 @@ WARM_UP = 40
 RESUMED_LEAST = 0.5          # a scenario of resumed sessions is one from here on; the table says how many were
 QUEUE_SECONDS = 90           # for what a queueing relay still holds when the load is done
 POSTFIX_SESSIONS_A_SECOND = 60
-HELD_UPGRADED, HELD_SEALED = 400, 4000
+HELD_UPGRADED = 400
 BUSY_SECONDS = 0.25
 
 
@@ -74,12 +74,14 @@ def measured(middle, number, *options, **more):
     sink = place.sinks[number]
     queued = more.pop("queued", 0)
     sink.reset()
+    told = middle.counters()
     began, cpu, machine, sink_cpu = time.monotonic(), middle.cpu(), machine_cpu(), tree_cpu([sink.process.pid])
     with Sampler(middle) as sampler:
         load, load_cpu = place.load(number, *options, direct=middle.direct, **more)
         seen = sink.settled(queued or None, QUEUE_SECONDS if queued else 3.0)
     figures = {"seconds": time.monotonic() - began, "cpu_s": middle.cpu() - cpu, "machine_s": machine_cpu() - machine,
                "load_s": load_cpu, "sink_s": tree_cpu([sink.process.pid]) - sink_cpu, "busy": sampler.busy()}
+    figures["counters"] = {name: value - told.get(name, 0) for name, value in middle.counters().items() if value != told.get(name, 0)}
     return load, seen, figures
 
 
@@ -152,12 +154,12 @@ def idle(middle, settings):
     return {"wrong": "", "cpus": (middle.cpu() - before) / (time.monotonic() - began), "busy": middle.busy_permille() and middle.busy_permille() / 1000}
 
 
-def memory(middle, count, *options):
+def memory(middle, count):
     """Bytes by which the middle has grown for each session that stands idle behind RCPT. From cold: what a session
     needs is not what was kept for it from an earlier one."""
     place = middle.place
     before = resident_bytes(middle.roots())
-    with place.held(FULL, count, *options):
+    with place.held(FULL, count):
         time.sleep(0.2)
         after, sink = resident_bytes(middle.roots()), place.sinks[FULL].ask()
     return {"wrong": "" if sink["open"] == count else f"{sink['open']} of {count} sessions at the sink", "bytes": (after - before) / count}
@@ -167,23 +169,19 @@ def upgraded_memory(middle, _):
     return memory(middle, HELD_UPGRADED)
 
 
-def sealed_memory(middle, _):
-    return memory(middle, HELD_SEALED, "--starttls")
-
-
 WIRE = (sealed, latency, sealed_bulk, forward)
 UPGRADE = (upgraded, upgraded_resumed, upgraded_bulk)
 # In this order; those of FIRST only in the first round, and those of COLD in a middle started for nothing else.
-FIRST = (sealed_memory, upgraded_memory, idle)
-COLD = (sealed_memory, upgraded_memory)
+FIRST = (upgraded_memory, idle)
+COLD = (upgraded_memory,)
 SCENARIOS = {
     "direct": (*WIRE, plain, plain_bulk),
     "bridge": (*WIRE, plain, plain_bulk),
-    "waxseal": (sealed_memory, upgraded_memory, idle, *UPGRADE, *WIRE),
+    "waxseal": (upgraded_memory, idle, *UPGRADE, *WIRE),
     "owned": (idle, *UPGRADE, *WIRE),
     "testpmd": (idle, *WIRE, plain, plain_bulk),
     "stunnel": (upgraded_memory, idle, *UPGRADE),
-    "haproxy_tcp": (sealed_memory, idle, sealed, latency, sealed_bulk),
+    "haproxy_tcp": (idle, sealed, latency, sealed_bulk),
     "haproxy_tls": (upgraded_memory, idle, *UPGRADE),
     "nginx": (upgraded_memory, idle, *UPGRADE),
     "postfix": (idle, upgraded),
