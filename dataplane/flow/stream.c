@@ -286,6 +286,20 @@ static bool merge(const struct flow_table *table, const struct flow *flow, enum 
 	return true;
 }
 
+/* Makes room for a segment at `seq` by the one that is furthest behind it: what is nearer is needed first. */
+static bool evict_later(struct flow_table *table, struct flow *flow, enum side side, uint32_t seq)
+{
+	struct flow_held **last = &flow->stream->held[side];
+	while (*last && (*last)->later)
+		last = &(*last)->later;
+	if (!*last || !seq_after((*last)->packet.seq, seq))
+		return false;
+	held_free(table, flow->stream, *last);
+	*last = NULL;
+	not_held(table, flow, STAT_drop_held_limit);
+	return true;
+}
+
 /* Puts a segment into its place; overlaps with what is held already are cut off the new one. */
 static bool hold(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
 {
@@ -313,7 +327,8 @@ static bool hold(struct flow_table *table, struct flow *flow, enum side side, st
 		rte_pktmbuf_free(mbuf);
 		return true;
 	}
-	if ((!in_order && stream->held_count >= table->limits.held_segments_max) || table->held_total >= total_max)
+	bool full = !in_order && stream->held_count >= table->limits.held_segments_max;
+	if ((full && !evict_later(table, flow, side, packet->seq)) || table->held_total >= total_max)
 		return not_held(table, flow, STAT_drop_held_limit);
 	struct flow_held *held = malloc(sizeof(*held));
 	if (!held)

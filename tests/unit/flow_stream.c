@@ -88,6 +88,11 @@ static void holding_is_limited(void **state)
 		h_data(CLIENT, 3 + 2 * i, 1, "x");
 	assert_int_equal(stats_get(h.stats, STAT_drop_held_limit), 3);
 	assert_int_equal(h.sent_count, 0);
+	h_data(CLIENT, 2, 1, "y"); /* what is nearer is needed first: the furthest goes */
+	assert_int_equal(stats_get(h.stats, STAT_drop_held_limit), 4);
+	assert_int_equal(flow_held_total(h.table), flow_limits_default.held_segments_max);
+	h_data(CLIENT, 1, 1, "z");
+	assert_int_equal(h.streamed[CLIENT], 3);
 }
 
 /* More segments than may be held, each of one byte, that pass only together: found by the simulator, seed 186. */
