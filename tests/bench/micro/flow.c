@@ -149,8 +149,7 @@ static void packets(uint32_t n, struct rte_mbuf **mbufs, bool fill)
 		uint64_t spent = 0;
 		for (uint32_t done = 0; done < count; done += FRAMES_BURST) {
 			for (unsigned i = 0; i < FRAMES_BURST; i++)
-				frame_fill(mbufs[i], &(struct frame_spec){.flow = micro_shuffled(at++ % n, n), .from = CLIENT, .flags = PACKET_ACK | PACKET_PSH,
-				                                          .seq = 1000, .ack = 2000, .payload = frame_tls_record, .payload_len = sizeof(frame_tls_record)});
+				frame_fill_sealed(mbufs[i], micro_shuffled(at++ % n, n));
 			sent_count = 0;
 			now++;
 			uint64_t from = __rdtsc();

@@ -78,4 +78,10 @@ static inline void frame_fill(struct rte_mbuf *mbuf, const struct frame_spec *sp
 	*verdict = (struct verdict){.magic = WAXSEAL_VERDICT_MAGIC, .flow_hash = spec->flow * 2654435761u, .action = VERDICT_SMTP};
 }
 
+static inline void frame_fill_sealed(struct rte_mbuf *mbuf, uint32_t flow)
+{
+	frame_fill(mbuf, &(struct frame_spec){.flow = flow, .from = CLIENT, .flags = PACKET_ACK | PACKET_PSH, .seq = 1000, .ack = 2000,
+	                                      .payload = frame_tls_record, .payload_len = sizeof(frame_tls_record)});
+}
+
 #endif

@@ -80,11 +80,18 @@ static void converse(struct worker *worker, uint32_t flow)
 {
 	static const char banner[] = "220 mx.example ESMTP\r\n", ehlo[] = "EHLO client.example\r\n";
 	const uint32_t c = 1000, s = 5000, b = sizeof(banner) - 1, e = sizeof(ehlo) - 1;
-	send_frame(worker, (struct frame_spec){.flow = flow, .from = CLIENT, .flags = PACKET_SYN, .seq = c, .syn_options = true});
-	send_frame(worker, (struct frame_spec){.flow = flow, .from = SERVER, .flags = PACKET_SYN | PACKET_ACK, .seq = s, .ack = c + 1, .syn_options = true});
-	send_frame(worker, (struct frame_spec){.flow = flow, .from = CLIENT, .flags = PACKET_ACK, .seq = c + 1, .ack = s + 1});
-	send_frame(worker, (struct frame_spec){.flow = flow, .from = SERVER, .flags = PACKET_ACK, .seq = s + 1, .ack = c + 1, .payload = banner, .payload_len = (uint16_t)b});
-	send_frame(worker, (struct frame_spec){.flow = flow, .from = CLIENT, .flags = PACKET_ACK, .seq = c + 1, .ack = s + 1 + b, .payload = ehlo, .payload_len = (uint16_t)e});
+	const struct frame_spec script[] = {
+		{.from = CLIENT, .flags = PACKET_SYN, .seq = c, .syn_options = true},
+		{.from = SERVER, .flags = PACKET_SYN | PACKET_ACK, .seq = s, .ack = c + 1, .syn_options = true},
+		{.from = CLIENT, .flags = PACKET_ACK, .seq = c + 1, .ack = s + 1},
+		{.from = SERVER, .flags = PACKET_ACK, .seq = s + 1, .ack = c + 1, .payload = banner, .payload_len = (uint16_t)b},
+		{.from = CLIENT, .flags = PACKET_ACK, .seq = c + 1, .ack = s + 1 + b, .payload = ehlo, .payload_len = (uint16_t)e},
+	};
+	for (size_t i = 0; i < sizeof(script) / sizeof(script[0]); i++) {
+		struct frame_spec spec = script[i];
+		spec.flow = flow;
+		send_frame(worker, spec);
+	}
 }
 
 static void flows(struct rte_mempool *pool)
