@@ -55,7 +55,7 @@ struct flow_limits {
 	uint64_t dialogue_timeout_us;
 	uint64_t sealed_timeout_us;       /* SEALED, CLEAR: longer than RFC 5321's and RFC 5382's times */
 	uint64_t closed_linger_us;
-	uint64_t cut_linger_us;
+	uint64_t cut_linger_us;           /* of flows cut or taken over: an end may not know yet that it is over */
 };
 extern const struct flow_limits flow_limits_default;
 

@@ -255,6 +255,7 @@ static uint64_t idle_limit_us(const struct flow_limits *limits, const struct flo
 	case FLOW_CUT:
 		return limits->cut_linger_us;
 	case FLOW_CLOSED:
+		return flow->taken ? limits->cut_linger_us : limits->closed_linger_us;
 	case FLOW_STATES:
 		break;
 	}

@@ -179,7 +179,7 @@ static void a_taken_flow_lingers_while_it_is_spoken_to(void **state)
 	flow_enter_state(h.table, h.last, FLOW_CLOSED, h.now);
 	for (int i = 0; i < 5; i++) {
 		h_data(SERVER, 1, 1, "250 ok\r\n");
-		for (uint64_t until = h.now + flow_limits_default.closed_linger_us - 100000; h.now < until;)
+		for (uint64_t until = h.now + flow_limits_default.cut_linger_us - 100000; h.now < until;)
 			flow_sweep(h.table, h.now += FLOW_SWEEP_US);
 	}
 	assert_int_equal(h.gone, 5);
