@@ -31,7 +31,8 @@ static X509 *make(EVP_PKEY *key, const char *name, const char *alternative, bool
 	X509_NAME_add_entry_by_txt(X509_get_subject_name(x509), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
 	X509_set_issuer_name(x509, X509_get_subject_name(issuer));
 	X509V3_set_ctx(&context, issuer, x509, NULL, NULL, 0);
-	X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, is_ca ? NID_basic_constraints : NID_subject_alt_name, is_ca ? "critical,CA:TRUE" : alternative);
+	int nid = is_ca ? NID_basic_constraints : NID_subject_alt_name;
+	X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, is_ca ? "critical,CA:TRUE" : alternative);
 	X509_add_ext(x509, extension, -1);
 	X509_EXTENSION_free(extension);
 	require(NULL, X509_sign(x509, self_signed ? key : authority.key, EVP_sha256()) > 0, "certificate");
@@ -97,7 +98,8 @@ static void judge_tls(struct channel *c, int result)
 		c->tls_closed = true;
 	} else if (error == SSL_ERROR_SSL || error == SSL_ERROR_SYSCALL) {
 		c->tls_failed = true;
-		trace_note(c->stack->session, "%s: TLS: %s", c->stack->side == CLIENT ? "client" : "server", ERR_error_string(ERR_peek_error(), NULL));
+		trace_note(c->stack->session, "%s: TLS: %s", c->stack->side == CLIENT ? "client" : "server",
+		        ERR_error_string(ERR_peek_error(), NULL));
 	}
 	ERR_clear_error();
 }

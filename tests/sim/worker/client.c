@@ -94,6 +94,15 @@ static void finish(struct session *session)
 	}
 }
 
+static void say_hello(struct session *session)
+{
+	struct client *c = &session->client;
+	c->server_pipelines = c->server_chunks = c->server_starttls = false;
+	c->hello_to_waxseal = session->taken;
+	say_line(session, c->says_helo ? "HELO %s\r\n" : "EHLO %s\r\n", "client.sim.example");
+	expect(c, EXPECT_HELLO, 0, 0);
+}
+
 /* ---- a message ---- */
 
 static void send_content(struct session *session, int at)
@@ -119,7 +128,8 @@ static void send_chunk(struct session *session, int at)
 {
 	struct client *c = &session->client;
 	struct message *m = &session->message[at];
-	size_t left = m->content.len - c->content_at, len = chance(&session->rng, 500) ? left : below(&session->rng, (uint32_t)left + 1);
+	size_t left = m->content.len - c->content_at, len = chance(&session->rng, 500) ? left : below(&session->rng,
+	        (uint32_t)left + 1);
 	char line[64];
 	bool last = len == left;
 	snprintf(line, sizeof(line), "BDAT %zu%s\r\n", len, last ? " LAST" : "");
@@ -150,6 +160,10 @@ static void next_message(struct session *session)
 	if (c->chatters && !c->chattered && chance(&session->rng, 500)) {
 		static const char *const lines[] = {"NOOP\r\n", "RSET\r\n", "VRFY postmaster\r\n", "HELP\r\n"};
 		c->chattered = true;
+		if (chance(&session->rng, 250)) { /* RFC 5321, 4.1.4: hello again resets, and asks again what is offered */
+			say_hello(session);
+			return;
+		}
 		say_line(session, lines[below(&session->rng, 4)], "");
 		expect(c, EXPECT_OTHER, 0, 0);
 		if (!by_groups(c))
@@ -195,14 +209,6 @@ static void message_over(struct session *session, bool reset)
 }
 
 /* ---- replies ---- */
-
-static void say_hello(struct session *session)
-{
-	struct client *c = &session->client;
-	c->server_pipelines = c->server_chunks = c->server_starttls = false;
-	say_line(session, c->says_helo ? "HELO %s\r\n" : "EHLO %s\r\n", "client.sim.example");
-	expect(c, EXPECT_HELLO, 0, 0);
-}
 
 static void hello_replied(struct session *session, int code)
 {
@@ -335,7 +341,8 @@ static void reply(struct session *session, const char *line)
 		hello_replied(session, code);
 		break;
 	case EXPECT_STARTTLS:
-		if (code == 220 && c->channel.in.len) { /* CVE-2011-0411: waxseal lets it through only where it is to touch nothing */
+		if (code == 220 &&
+		        c->channel.in.len) { /* CVE-2011-0411: waxseal lets it through only where it is to touch nothing */
 			require(session, policy_clear_allowed(session), "plaintext behind 220 reaches the client");
 			give_up(session, "plaintext behind 220");
 		} else if (code == 220) {
@@ -381,6 +388,8 @@ static void reply_line(struct session *session, const char *line)
 		c->server_pipelines |= !strcasecmp(line + 4, "PIPELINING");
 		c->server_chunks |= !strcasecmp(line + 4, "CHUNKING");
 		c->server_starttls |= !strcasecmp(line + 4, "STARTTLS");
+		require(session, !c->server_starttls || !c->hello_to_waxseal,
+		        "waxseal offers STARTTLS in a session that it has taken over");
 	}
 	if (line[3] != '-')
 		reply(session, line);

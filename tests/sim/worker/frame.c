@@ -181,7 +181,8 @@ static const char *read_options(const uint8_t *at, const uint8_t *end, struct se
 	return NULL;
 }
 
-static const char *read_ip(const uint8_t *ip, size_t room, const struct path *path, enum side from, size_t *ip_len, size_t *l4_len)
+static const char *read_ip(const uint8_t *ip, size_t room, const struct path *path, enum side from, size_t *ip_len,
+        size_t *l4_len)
 {
 	enum side to = side_other(from);
 	if (path->family == 4) {

@@ -34,7 +34,8 @@ void judge_delivered(struct session *session, bool in_clear)
 	size_t same = 0;
 	while (same < got->len && same < m->content.len && got->bytes[same] == m->content.bytes[same])
 		same++;
-	require(session, got->len == m->content.len && same == got->len, "message %d is altered: %zu of %zu bytes, the same up to %zu", s->mail, got->len, m->content.len, same);
+	require(session, got->len == m->content.len && same == got->len,
+	        "message %d is altered: %zu of %zu bytes, the same up to %zu", s->mail, got->len, m->content.len, same);
 	require(session, !m->delivered, "message %d is delivered twice", s->mail);
 	m->delivered++;
 	m->in_clear = in_clear;
@@ -51,11 +52,14 @@ static void judge_message(struct session *session, int at)
 	case FATE_ACCEPTED:
 		require(session, m->delivered == 1, "message %d is lost: the client saw 2xx", at);
 		for (int i = 0; i < m->recipients; i++)
-			require(session, m->accepted[i] == m->taken[i], "message %d, recipient %d: the client saw %s, the server says %s", at, i, m->accepted[i] ? "2xx" : "a refusal", m->taken[i] ? "taken" : "not");
+			require(session, m->accepted[i] == m->taken[i],
+			        "message %d, recipient %d: the client saw %s, the server says %s", at, i,
+			        m->accepted[i] ? "2xx" : "a refusal", m->taken[i] ? "taken" : "not");
 		break;
 	case FATE_REFUSED:
 	case FATE_UNSENT:
-		require(session, !m->delivered, "message %d is delivered though the client %s", at, m->fate == FATE_UNSENT ? "had not sent it" : "saw a refusal");
+		require(session, !m->delivered, "message %d is delivered though the client %s", at,
+		        m->fate == FATE_UNSENT ? "had not sent it" : "saw a refusal");
 		break;
 	case FATE_SENT:
 		break; /* the client does not know either */
@@ -124,9 +128,11 @@ static void judge_outcome(struct session *session)
 			require(session, !m->delivered, "message %d is delivered against the policy", i);
 			continue;
 		}
-		require(session, m->fate == FATE_ACCEPTED, "message %d of a well-behaved session is not delivered (fate %d)", i, (int)m->fate);
+		require(session, m->fate == FATE_ACCEPTED,
+		        "message %d of a well-behaved session is not delivered (fate %d)", i, (int)m->fate);
 		require(session, must != MUST_DELIVER_IN_TLS || !m->in_clear, "message %d is delivered in clear", i);
-		require(session, must != MUST_DELIVER_IN_CLEAR || m->in_clear, "message %d is delivered in TLS, where there was none to be had", i);
+		require(session, must != MUST_DELIVER_IN_CLEAR || m->in_clear,
+		        "message %d is delivered in TLS, where there was none to be had", i);
 	}
 	if (must == MUST_REFUSE)
 		require(session, session->client.policy_refusals > 0, "the policy refuses, and the client was never told why");
@@ -144,7 +150,8 @@ static void judge_refusal(struct session *session)
 	}
 	if (!strstr(text, " policy ") || sim.policy.has_domain_rule)
 		return;
-	bool deferred = !rule->reject || strstr(text, "is not encrypted") || (!strcmp(rule->level, "may") && strstr(text, "handshake failed"));
+	bool deferred = !rule->reject || strstr(text, "is not encrypted") || (!strcmp(rule->level, "may") &&
+	        strstr(text, "handshake failed"));
 	require(session, !strncmp(text, deferred ? "451 4.7." : "554 5.7.", 8), "a refusal of the wrong class: %s", text);
 	char level[40];
 	snprintf(level, sizeof(level), " policy %s ", rule->level);
@@ -158,7 +165,9 @@ static void judge_streams(struct session *session)
 		const struct stack *to = &session->stack[s], *from = &session->stack[side_other(s)];
 		uint32_t len = session->turned_away && to->next > from->out.len ? (uint32_t)from->out.len : to->next;
 		for (uint32_t i = 0; i < len; i++)
-			require(session, i < from->out.len && to->in.bytes[i] == from->out.bytes[i], "byte %u towards the %s is another one (of %zu)", i, s == CLIENT ? "client" : "server", from->out.len);
+			require(session, i < from->out.len && to->in.bytes[i] == from->out.bytes[i],
+			        "byte %u towards the %s is another one (of %zu)", i, s == CLIENT ? "client" : "server",
+			        from->out.len);
 	}
 }
 

@@ -67,20 +67,23 @@ void link_drop_all(void)
 	order = 0;
 }
 
-static struct under_way *packet_new(struct session *session, enum side side, bool towards_worker, const uint8_t *frame, size_t len)
+static struct under_way *packet_new(struct session *session, enum side side, bool towards_worker, const uint8_t *frame,
+        size_t len)
 {
 	const struct impairment *link = &session->link[side];
 	struct under_way *packet = malloc(sizeof(*packet) + len);
 	require(session, packet, "no memory");
 	*packet = (struct under_way){
-		.at_us = sim.now_us + link->delay_us + below(&session->link_rng, link->jitter_us), .order = order++, .session = session,
+		.at_us = sim.now_us + link->delay_us + below(&session->link_rng, link->jitter_us), .order = order++,
+		        .session = session,
 		.side = side, .towards_worker = towards_worker, .len = (uint16_t)len,
 	};
 	memcpy(packet->frame, frame, len);
 	return packet;
 }
 
-void link_send(struct session *session, enum side side, bool towards_worker, const uint8_t *frame, size_t len, enum origin origin)
+void link_send(struct session *session, enum side side, bool towards_worker, const uint8_t *frame, size_t len,
+        enum origin origin)
 {
 	const struct impairment *link = &session->link[side];
 	struct rng *rng = &session->link_rng;
@@ -131,9 +134,11 @@ static void to_worker(struct under_way *packet)
 	struct verdict *verdict = (struct verdict *)(void *)(frame - WAXSEAL_VERDICT_BYTES);
 	memcpy(frame, packet->frame, packet->len);
 	*verdict = (struct verdict){
-		.magic = WAXSEAL_VERDICT_MAGIC, .flow_hash = sim.flow_hash, .action = packet->icmp ? VERDICT_ICMP : VERDICT_SMTP,
+		.magic = WAXSEAL_VERDICT_MAGIC, .flow_hash = sim.flow_hash,
+		        .action = packet->icmp ? VERDICT_ICMP : VERDICT_SMTP,
 		.flags = (uint8_t)((session->path.family == 6 ? VERDICT_IPV6 : 0) | (packet->side == CLIENT ? VERDICT_TO_PORT_25 : VERDICT_FROM_PORT_25)),
-		.vlan_tags = session->path.vlan ? 1 : 0, .l3_off = (uint16_t)frame_l3(frame), .l4_off = (uint16_t)frame_headers_len(&session->path),
+		.vlan_tags = session->path.vlan ? 1 : 0, .l3_off = (uint16_t)frame_l3(frame),
+		        .l4_off = (uint16_t)frame_headers_len(&session->path),
 	};
 	mbuf->port = (uint16_t)(1 + packet->damaged); /* those that the worker makes have RTE_MBUF_PORT_INVALID */
 	if (!packet->icmp)

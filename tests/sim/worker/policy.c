@@ -16,15 +16,18 @@ static void rule_draw(struct rng *rng, struct rule_drawn *rule, const char *cons
 {
 	static const char *const floors[] = {"", "", ">=TLSv1.2", ">=TLSv1.3"};
 	*rule = (struct rule_drawn){
-		.level = levels[below(rng, count)], .enforced = !chance(rng, 120), .percent = chance(rng, 100) ? below(rng, 101) : 100,
+		.level = levels[below(rng, count)], .enforced = !chance(rng, 120), .percent = chance(rng,
+		        100) ? below(rng, 101) : 100,
 		.reject = chance(rng, 300), .overload_passes = chance(rng, 400), .floor = floors[below(rng, 4)],
 	};
 }
 
 static void line_add(struct policy_drawn *policy, const char *key, const struct rule_drawn *rule)
 {
-	snprintf(policy->text[policy->lines++], sizeof(policy->text[0]), "%s level=%s%s%s%s on_fail=%s overload=%s percent=%u%s%s", key, rule->level,
-	         !strcmp(rule->level, "verify") ? " match=mx.sim.example" : "", rule->enforced ? "" : " mode=observe", *rule->floor ? " protocols=" : "", rule->reject ? "reject" : "defer",
+	snprintf(policy->text[policy->lines++], sizeof(policy->text[0]),
+	        "%s level=%s%s%s%s on_fail=%s overload=%s percent=%u%s%s", key, rule->level,
+	         !strcmp(rule->level, "verify") ? " match=mx.sim.example" : "", rule->enforced ? "" : " mode=observe",
+	        *rule->floor ? " protocols=" : "", rule->reject ? "reject" : "defer",
 	         rule->overload_passes ? "pass" : "reset", rule->percent, *rule->floor ? "" : "", "");
 	if (*rule->floor) {
 		char *text = policy->text[policy->lines - 1], *at = strstr(text, " protocols="), rest[200];
@@ -35,7 +38,8 @@ static void line_add(struct policy_drawn *policy, const char *key, const struct 
 
 struct policy_image *policy_draw(struct rng *rng, struct policy_drawn *out)
 {
-	static const char *const levels[] = {"none", "may", "may", "may", "encrypt", "encrypt", "encrypt", "verify", "verify", "block"};
+	static const char *const levels[] = {"none", "may", "may", "may", "encrypt", "encrypt", "encrypt", "verify",
+	        "verify", "block"};
 	static const char *const inbound[] = {"none", "may", "encrypt"};
 	static const char *const domain[] = {"encrypt"};
 	char error[RULES_ERROR_MAX];
@@ -81,7 +85,8 @@ static bool tls_may_fail(void)
 {
 	for (unsigned i = 0; i < sim.sessions; i++) {
 		const struct session *s = &sim.session[i];
-		if (s->server.tls_way != TLS_WAY_GOOD || s->server.hides_in_tls || !s->well_behaved || (s->server.tls_max == TLS1_2_VERSION && *policy_of(s)->floor))
+		if (s->server.tls_way != TLS_WAY_GOOD || s->server.hides_in_tls || !s->well_behaved ||
+		        (s->server.tls_max == TLS1_2_VERSION && *policy_of(s)->floor))
 			return true;
 	}
 	return false;
@@ -90,11 +95,13 @@ static bool tls_may_fail(void)
 bool policy_clear_allowed(const struct session *session)
 {
 	const struct rule_drawn *rule = policy_of(session);
-	if (!in_force(rule) || !strcmp(rule->level, "none") || (rule->overload_passes && (sim.short_of_room || !session->well_behaved)))
+	if (!in_force(rule) || !strcmp(rule->level, "none") || (rule->overload_passes && (sim.short_of_room ||
+	        !session->well_behaved)))
 		return true;
 	if (strcmp(rule->level, "may"))
 		return false;
-	return session->inbound || session->server.refuses_ehlo || tls_may_fail() || (sim.short_of_room && rule->overload_passes);
+	return session->inbound || session->server.refuses_ehlo || tls_may_fail() || (sim.short_of_room &&
+	        rule->overload_passes);
 }
 
 bool policy_recipient_clear_allowed(const struct session *session, const char *recipient)

@@ -24,7 +24,8 @@ static void draw_path(struct session *session, struct rng *rng)
 		if (path->family == 4)
 			memcpy(path->addr[s], (int)inside == s ? "\x0a\x4d\x01\x01" : "\x0a\x4d\x02\x01", 4);
 		else
-			memcpy(path->addr[s], (int)inside == s ? "\xfd\x77\0\x01\0\0\0\0\0\0\0\0\0\0\0\x01" : "\xfd\x77\0\x02\0\0\0\0\0\0\0\0\0\0\0\x01", 16);
+			memcpy(path->addr[s],
+			        (int)inside == s ? "\xfd\x77\0\x01\0\0\0\0\0\0\0\0\0\0\0\x01" : "\xfd\x77\0\x02\0\0\0\0\0\0\0\0\0\0\0\x01", 16);
 		memcpy(path->mac[s], "\x02\0\0\0\0", 5);
 		path->mac[s][5] = (uint8_t)(1 + s);
 		path->ttl[s] = (uint8_t)(30 + below(rng, 200));
@@ -61,12 +62,16 @@ static void draw_stack(struct session *session, enum side side, struct rng *rng)
 	struct stack *s = &session->stack[side];
 	*s = (struct stack){
 		.session = session, .side = side, .state = side == SERVER ? STACK_LISTEN : STACK_IDLE,
-		.offers_mss = !chance(rng, 100), .offers_wscale = chance(rng, 700), .offers_sack = chance(rng, 700), .offers_ts = chance(rng, 600),
+		.offers_mss = !chance(rng, 100), .offers_wscale = chance(rng, 700), .offers_sack = chance(rng, 700),
+		        .offers_ts = chance(rng, 600),
 		.nagle = chance(rng, 300), .delays_acks = chance(rng, 500), .own_scale = (uint8_t)below(rng, 10),
 		.receive_buffer = ONE_OF(rng, 400, 3000, 16384, 65535, 65535, 200000),
-		.segment_max = (uint16_t)ONE_OF(rng, 1, 3, 17, 100, 1460, 1460, 1460, 1460), .segment_max_until = 100 + below(rng, 900),
-		.iss = chance(rng, 300) ? 0u - below(rng, 3000) : draw(rng), .ts_offset = chance(rng, 200) ? 0u - below(rng, 9000) : draw(rng),
-		.rto_us = 0, .rto_min_us = 250000, .rto_max_us = 3 * SECOND, .timer_us = NEVER, .ack_us = NEVER, .linger_us = NEVER,
+		.segment_max = (uint16_t)ONE_OF(rng, 1, 3, 17, 100, 1460, 1460, 1460, 1460),
+		        .segment_max_until = 100 + below(rng, 900),
+		.iss = chance(rng, 300) ? 0u - below(rng, 3000) : draw(rng), .ts_offset = chance(rng,
+		        200) ? 0u - below(rng, 9000) : draw(rng),
+		.rto_us = 0, .rto_min_us = 250000, .rto_max_us = 3 * SECOND, .timer_us = NEVER, .ack_us = NEVER,
+		        .linger_us = NEVER,
 	};
 	unsigned headers = session->path.family == 4 ? 40 : 60;
 	s->mtu_mss = (uint16_t)(chance(rng, 700) ? 1500 - headers : 536 + below(rng, 900 - headers));
@@ -85,7 +90,8 @@ static void draw_stack(struct session *session, enum side side, struct rng *rng)
 
 static void draw_content(struct message *m, struct rng *rng)
 {
-	static const char *const odd[] = {".\r\n", "..\r\n", "\n.\n", "\r.\r", "\n.\r\n", ".\n", "\0\xff\x80", "QUIT\r\n", "MAIL from:<x@y>\r\n"};
+	static const char *const odd[] = {".\r\n", "..\r\n", "\n.\n", "\r.\r", "\n.\r\n", ".\n", "\0\xff\x80",
+	        "QUIT\r\n", "MAIL from:<x@y>\r\n"};
 	size_t size = chance(rng, 80) ? below(rng, 120000) : chance(rng, 300) ? below(rng, 12000) : below(rng, 1500);
 	buffer_add(&m->content, m->sender, strlen(m->sender));
 	buffer_add(&m->content, "\r\n", 2);
@@ -111,7 +117,8 @@ static void draw_mail(struct session *session, struct rng *rng)
 		snprintf(m->sender, sizeof(m->sender), "s%um%dx%u@client.sim.example", session->index, i, draw(rng));
 		m->recipients = chance(rng, 600) ? 1 : 1 + (int)below(rng, RECIPIENTS_MAX);
 		for (int r = 0; r < m->recipients; r++)
-			snprintf(m->recipient[r], sizeof(m->recipient[r]), "r%d@%s.example", r, chance(rng, 300) ? "strict" : "open");
+			snprintf(m->recipient[r], sizeof(m->recipient[r]), "r%d@%s.example", r, chance(rng,
+			        300) ? "strict" : "open");
 		draw_content(m, rng);
 	}
 }

@@ -42,7 +42,8 @@ static bool refuses(struct session *session)
 {
 	if (!session->server.refuse || !chance(&session->rng, session->server.refuse))
 		return false;
-	answer(session, chance(&session->rng, 500) ? "450 4.2.0 not now\r\n" : chance(&session->rng, 500) ? "550-5.1.1 no\r\n550 5.1.1 never\r\n" : "552 5.3.4 no\r\n");
+	answer(session, chance(&session->rng, 500) ? "450 4.2.0 not now\r\n" : chance(&session->rng,
+	        500) ? "550-5.1.1 no\r\n550 5.1.1 never\r\n" : "552 5.3.4 no\r\n");
 	return true;
 }
 
@@ -60,8 +61,11 @@ static void hello(struct session *session, bool extended)
 		answer(session, "250 mx.sim.example\r\n");
 		return;
 	}
-	snprintf(text, sizeof(text), "250-mx.sim.example\r\n%s%s%s%s250 8BITMIME\r\n", s->pipelining && shown ? "250-PIPELINING\r\n" : "",
-	         s->tls_way != TLS_WAY_NONE && !s->tls_on ? "250-STARTTLS\r\n" : "", s->chunking && shown ? "250-CHUNKING\r\n" : "", s->many_lines ? "250-SIZE 1000000\r\n250-ENHANCEDSTATUSCODES\r\n250-X-OTHER\r\n" : "");
+	snprintf(text, sizeof(text), "250-mx.sim.example\r\n%s%s%s%s250 8BITMIME\r\n", s->pipelining &&
+	        shown ? "250-PIPELINING\r\n" : "",
+	         s->tls_way != TLS_WAY_NONE && !s->tls_on ? "250-STARTTLS\r\n" : "", s->chunking &&
+	        shown ? "250-CHUNKING\r\n" : "",
+	        s->many_lines ? "250-SIZE 1000000\r\n250-ENHANCEDSTATUSCODES\r\n250-X-OTHER\r\n" : "");
 	answer(session, text);
 }
 
@@ -95,9 +99,12 @@ static void starttls(struct session *session)
 	case TLS_WAY_GOOD:
 	case TLS_WAY_NO_CIPHER:
 		s->tls_on = true;
-		channel_begin_tls(&s->channel, true, s->certificate, s->tls_way == TLS_WAY_NO_CIPHER ? TLS1_3_VERSION : s->tls_min, s->tls_way == TLS_WAY_NO_CIPHER ? TLS1_3_VERSION : s->tls_max);
-		if (s->tls_way == TLS_WAY_NO_CIPHER)
-			SSL_set_ciphersuites(s->channel.ssl, "TLS_AES_128_CCM_8_SHA256");
+		if (s->tls_way == TLS_WAY_GOOD) {
+			channel_begin_tls(&s->channel, true, s->certificate, s->tls_min, s->tls_max);
+			break;
+		}
+		channel_begin_tls(&s->channel, true, s->certificate, TLS1_3_VERSION, TLS1_3_VERSION);
+		SSL_set_ciphersuites(s->channel.ssl, "TLS_AES_128_CCM_8_SHA256");
 		break;
 	case TLS_WAY_NONE:
 	case TLS_WAY_454:
@@ -111,7 +118,8 @@ static void mail(struct session *session, const char *arguments)
 	struct server *s = &session->server;
 	char expected[80];
 	s->mail_seen_in_clear |= !s->channel.tls_up;
-	require(session, s->channel.tls_up || policy_clear_allowed(session), "MAIL reaches the server in clear, against the policy");
+	require(session, s->channel.tls_up || policy_clear_allowed(session),
+	        "MAIL reaches the server in clear, against the policy");
 	if (s->mail != -1) {
 		answer(session, "503 5.5.1 nested\r\n");
 		return;
@@ -146,7 +154,8 @@ static void recipient(struct session *session, const char *arguments)
 			found = i;
 	}
 	require(session, found >= 0, "a recipient that nobody named: \"%s\"", arguments);
-	require(session, s->channel.tls_up || policy_recipient_clear_allowed(session, session->message[s->mail].recipient[found]),
+	require(session, s->channel.tls_up || policy_recipient_clear_allowed(session,
+	        session->message[s->mail].recipient[found]),
 	        "a recipient whose domain wants TLS reaches the server in clear");
 	if (refuses(session))
 		return;
@@ -315,7 +324,8 @@ static void greet(struct session *session)
 	s->mail = -1;
 	s->patience_us = sim.now_us + PATIENCE_US;
 	if (s->greeting == 220) {
-		answer(session, s->many_lines ? "220-mx.sim.example ESMTP\r\n220-no spam\r\n220 ready\r\n" : "220 mx.sim.example ESMTP\r\n");
+		answer(session,
+		        s->many_lines ? "220-mx.sim.example ESMTP\r\n220-no spam\r\n220 ready\r\n" : "220 mx.sim.example ESMTP\r\n");
 	} else {
 		answer(session, s->greeting == 554 ? "554 5.3.2 no service\r\n" : "421 4.3.2 too busy\r\n");
 		if (s->greeting == 421)

@@ -79,7 +79,8 @@ size_t frame_l3(const uint8_t *frame); /* offset of the IP header */
 size_t frame_headers_len(const struct path *path); /* Ethernet and IP */
 /* NULL, or what is wrong with it. */
 const char *frame_parse(const uint8_t *frame, size_t len, const struct path *path, enum side from, struct segment *out);
-bool frame_looks_like(const uint8_t *frame, const struct path *path, enum side from); /* TTL, DSCP, flow label: as that side's own */
+bool frame_looks_like(const uint8_t *frame, const struct path *path, enum side from); /* TTL, DSCP,
+        flow label: as that side's own */
 /* The client's port of a frame with port 25 at one end; 0: none. */
 uint16_t frame_client_port(const uint8_t *frame, size_t len, bool *from_client);
 /* An ICMP error from a router: `frame` was too big for `mtu`. */
@@ -175,13 +176,15 @@ struct message {
 };
 
 enum ending { LEAVE_QUIT_WAIT, LEAVE_QUIT_FIN, LEAVE_FIN, LEAVE_ABORT, LEAVINGS };
-enum expecting { EXPECT_GREETING, EXPECT_HELLO, EXPECT_STARTTLS, EXPECT_MAIL, EXPECT_RCPT, EXPECT_DATA, EXPECT_CONTENT, EXPECT_CHUNK, EXPECT_OTHER, EXPECT_QUIT };
+enum expecting { EXPECT_GREETING, EXPECT_HELLO, EXPECT_STARTTLS, EXPECT_MAIL, EXPECT_RCPT, EXPECT_DATA, EXPECT_CONTENT,
+        EXPECT_CHUNK, EXPECT_OTHER, EXPECT_QUIT };
 struct expected { uint8_t what, message, recipient; };
 
 struct client {
 	struct channel channel;
 	/* how it is */
-	bool says_helo, starttls, starttls_or_quit, pipelines, chunks, lower_case, stalls, chatters, half_closes, eager /* next MAIL with the dot */;
+	bool says_helo, starttls, starttls_or_quit, pipelines, chunks, lower_case, stalls, chatters, half_closes,
+	        eager /* next MAIL with the dot */;
 	enum ending ending;
 	int tls_max;
 	uint32_t reads_max, lazy_us;
@@ -190,6 +193,7 @@ struct client {
 	struct expected queue[64];
 	unsigned first, count;
 	bool server_pipelines, server_chunks, server_starttls, hello_said, over, quit_sent, failed, tls_done, tls_asked;
+	bool hello_to_waxseal;  /* said when the session had been taken over */
 	int at;                 /* message */
 	bool sent_envelope, chattered;
 	unsigned chunks_sent;
@@ -205,7 +209,8 @@ void client_run(struct session *session);
 
 /* ---- server.c ---- */
 
-enum tls_way { TLS_WAY_NONE, TLS_WAY_GOOD, TLS_WAY_454, TLS_WAY_GARBAGE, TLS_WAY_CLOSE, TLS_WAY_NO_CIPHER, TLS_WAY_STALL, TLS_WAYS };
+enum tls_way { TLS_WAY_NONE, TLS_WAY_GOOD, TLS_WAY_454, TLS_WAY_GARBAGE, TLS_WAY_CLOSE, TLS_WAY_NO_CIPHER,
+        TLS_WAY_STALL, TLS_WAYS };
 struct server {
 	struct channel channel;
 	/* how it is */
@@ -232,7 +237,8 @@ void server_run(struct session *session);
 
 /* ---- a session ---- */
 
-struct impairment { unsigned loss, duplicate, corrupt, reorder; uint32_t delay_us, jitter_us; uint16_t mtu, mtu_later; uint64_t mtu_at_us; };
+struct impairment { unsigned loss, duplicate, corrupt, reorder; uint32_t delay_us, jitter_us; uint16_t mtu,
+        mtu_later; uint64_t mtu_at_us; };
 
 struct session {
 	unsigned index;
@@ -259,7 +265,8 @@ struct session {
 /* ---- link.c ---- */
 
 enum origin { ORIGIN_PEER, ORIGIN_WAXSEAL, ORIGIN_DAMAGED /* a peer's, and bad already */ };
-void link_send(struct session *session, enum side side, bool towards_worker, const uint8_t *frame, size_t len, enum origin origin);
+void link_send(struct session *session, enum side side, bool towards_worker, const uint8_t *frame, size_t len,
+        enum origin origin);
 uint64_t link_next_us(void);
 void link_deliver(void); /* the first packet under way */
 void link_drop_all(void);
@@ -298,7 +305,8 @@ void judge_delivered(struct session *session, bool in_clear); /* the server has 
 
 /* ---- trace.c ---- */
 
-enum trace_what { TRACE_SENT, TRACE_LOST, TRACE_CORRUPT, TRACE_TOO_BIG, TRACE_ENTERS, TRACE_FORWARDED, TRACE_BUILT, TRACE_ARRIVES };
+enum trace_what { TRACE_SENT, TRACE_LOST, TRACE_CORRUPT, TRACE_TOO_BIG, TRACE_ENTERS, TRACE_FORWARDED, TRACE_BUILT,
+        TRACE_ARRIVES };
 void trace_frame(const struct session *session, enum trace_what what, enum side from, const uint8_t *frame, size_t len);
 void trace_note(const struct session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void fail(const struct session *session, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
@@ -323,7 +331,8 @@ struct sim {
 };
 extern struct sim sim;
 struct totals {
-	uint64_t sessions, messages, delivered, frames, lost, built, ends[16], well_behaved, upgraded_mails, clear_mails, sealed_mails;
+	uint64_t sessions, messages, delivered, frames, lost, built, ends[16], well_behaved, upgraded_mails,
+	        clear_mails, sealed_mails;
 };
 extern struct totals totals;
 

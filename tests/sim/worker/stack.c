@@ -84,7 +84,8 @@ static void send_syn(struct stack *s)
 static void send_segment(struct stack *s, uint32_t at, uint32_t len, uint8_t flags)
 {
 	struct segment segment = {
-		.seq = s->iss + 1 + at, .ack = s->irs + 1 + s->next + (s->fin_known && s->next == s->fin_at), .flags = flags | F_ACK,
+		.seq = s->iss + 1 + at, .ack = s->irs + 1 + s->next + (s->fin_known && s->next == s->fin_at),
+		        .flags = flags | F_ACK,
 		.has_ts = s->ts_on, .tsval = tsval_now(s), .tsecr = s->ts_recent, .len = (uint16_t)len,
 		.payload = s->out.bytes ? s->out.bytes + at : (const uint8_t *)"",
 	};
@@ -106,13 +107,15 @@ static void refuse(struct stack *s, const struct segment *segment)
 	if (segment->flags & F_RST)
 		return;
 	if (!(segment->flags & F_ACK))
-		reset = (struct segment){.flags = F_RST | F_ACK, .ack = segment->seq + segment->len + !!(segment->flags & F_SYN) + !!(segment->flags & F_FIN)};
+		reset = (struct segment){.flags = F_RST | F_ACK,
+		        .ack = segment->seq + segment->len + !!(segment->flags & F_SYN) + !!(segment->flags & F_FIN)};
 	send_frame(s, &reset);
 }
 
 static void send_reset(struct stack *s)
 {
-	struct segment segment = {.seq = s->iss + 1 + s->nxt, .flags = F_RST | F_ACK, .ack = s->irs + 1 + s->next, .has_ts = s->ts_on,
+	struct segment segment = {.seq = s->iss + 1 + s->nxt, .flags = F_RST | F_ACK, .ack = s->irs + 1 + s->next,
+	        .has_ts = s->ts_on,
 	                          .tsval = tsval_now(s), .tsecr = s->ts_recent};
 	send_frame(s, &segment);
 }
@@ -164,7 +167,8 @@ void stack_output(struct stack *s)
 		send_segment(s, s->nxt, 0, 0);
 	if (s->fin_sent && s->una > s->out.len && s->linger_us == NEVER)
 		s->linger_us = sim.now_us + FIN_WAIT_US;
-	if (s->fin_sent && s->una > s->out.len && s->fin_known && s->next == s->fin_at && s->linger_us > sim.now_us + TIME_WAIT_US)
+	if (s->fin_sent && s->una > s->out.len && s->fin_known && s->next == s->fin_at &&
+	        s->linger_us > sim.now_us + TIME_WAIT_US)
 		s->linger_us = sim.now_us + TIME_WAIT_US;
 }
 
@@ -286,10 +290,13 @@ static bool opening(struct stack *s, const struct segment *segment)
 static void take_ack(struct stack *s, const struct segment *segment, bool own)
 {
 	int32_t ack = (int32_t)(segment->ack - s->iss - 1);
-	require(s->session, ack <= (int32_t)s->max, "%s gets an acknowledgment of bytes that it never sent: %d > %u", s->side == CLIENT ? "client" : "server", ack, s->max);
+	require(s->session, ack <= (int32_t)s->max, "%s gets an acknowledgment of bytes that it never sent: %d > %u",
+	        s->side == CLIENT ? "client" : "server", ack, s->max);
 	for (unsigned i = 0; i < segment->sacks && own; i++) {
-		int32_t start = (int32_t)(segment->sack[i].start - s->iss - 1), end = (int32_t)(segment->sack[i].end - s->iss - 1);
-		require(s->session, s->sack_on && start < end && start >= 0 && end <= (int32_t)s->max, "a SACK block names what was never sent: %d-%d of %u", start, end, s->max);
+		int32_t start = (int32_t)(segment->sack[i].start - s->iss - 1),
+		        end = (int32_t)(segment->sack[i].end - s->iss - 1);
+		require(s->session, s->sack_on && start < end && start >= 0 && end <= (int32_t)s->max,
+		        "a SACK block names what was never sent: %d-%d of %u", start, end, s->max);
 	}
 	if (ack < (int32_t)s->una)
 		return;
@@ -306,7 +313,8 @@ static void take_ack(struct stack *s, const struct segment *segment, bool own)
 	} else if (!segment->len && s->una < s->max && allowed <= s->allowed && ++s->duplicates == 3) {
 		uint32_t len = (uint32_t)s->out.len - s->una, room = segment_room(s, s->una);
 		if (s->una < s->out.len)
-			send_segment(s, s->una, len < room ? (len + s->una <= s->allowed ? len : 1) : (room + s->una <= s->allowed ? room : 1), 0);
+			send_segment(s, s->una,
+			        len < room ? (len + s->una <= s->allowed ? len : 1) : (room + s->una <= s->allowed ? room : 1), 0);
 	}
 	if (allowed > s->allowed)
 		s->allowed = allowed;
@@ -317,7 +325,8 @@ static void take_ack(struct stack *s, const struct segment *segment, bool own)
 static void store(struct stack *s, int64_t at, const uint8_t *bytes, uint32_t len, bool own)
 {
 	if (own && len)
-		require(s->session, at + len <= (int64_t)s->edge + (len == 1), "waxseal sends beyond the window: %lld > %u", (long long)(at + len), s->edge);
+		require(s->session, at + len <= (int64_t)s->edge + (len == 1),
+		        "waxseal sends beyond the window: %lld > %u", (long long)(at + len), s->edge);
 	if (at + len > s->edge)
 		len = at < s->edge ? (uint32_t)(s->edge - at) : 0;
 	if (at + len > (int64_t)s->in.len && len) {
@@ -335,7 +344,8 @@ static void store(struct stack *s, int64_t at, const uint8_t *bytes, uint32_t le
 		if (at + i < 0)
 			continue;
 		size_t offset = (size_t)(at + i);
-		require(s->session, !s->have[offset] || s->in.bytes[offset] == bytes[i], "%s gets byte %zu with two contents", s->side == CLIENT ? "client" : "server", offset);
+		require(s->session, !s->have[offset] || s->in.bytes[offset] == bytes[i],
+		        "%s gets byte %zu with two contents", s->side == CLIENT ? "client" : "server", offset);
 		s->in.bytes[offset] = bytes[i];
 		s->have[offset] = 1;
 	}
@@ -349,11 +359,13 @@ static void take_data(struct stack *s, const struct segment *segment, bool own)
 	uint32_t before = s->next;
 	unsigned options = (s->ts_on ? 12 : 0) + (segment->sacks ? 4 + 8 * segment->sacks : 0);
 	if (own)
-		require(s->session, segment->len + options <= (s->offers_mss ? s->mtu_mss : 536u), "waxseal sends a segment of %u bytes, MSS %u", segment->len, s->mtu_mss);
+		require(s->session, segment->len + options <= (s->offers_mss ? s->mtu_mss : 536u),
+		        "waxseal sends a segment of %u bytes, MSS %u", segment->len, s->mtu_mss);
 	store(s, at, segment->payload, segment->len, own);
 	if (segment->flags & F_FIN) {
 		uint32_t fin_at = (uint32_t)(at + segment->len);
-		require(s->session, !s->fin_known || s->fin_at == fin_at, "%s: the FIN has moved: %u, %u", s->side == CLIENT ? "client" : "server", s->fin_at, fin_at);
+		require(s->session, !s->fin_known || s->fin_at == fin_at, "%s: the FIN has moved: %u, %u",
+		        s->side == CLIENT ? "client" : "server", s->fin_at, fin_at);
 		s->fin_known = true;
 		s->fin_at = fin_at;
 		s->ack_now = true;
@@ -395,7 +407,8 @@ void stack_input(struct stack *s, const struct segment *segment, bool own)
 		if (!segment->has_ts)
 			return;
 		if ((int32_t)(segment->tsval - s->ts_recent) < 0) {
-			s->ack_now |= segment->len > 0; /* PAWS, RFC 7323 5.2; an old ACK gets none, or two stacks would never rest */
+			s->ack_now |= segment->len > 0; /* PAWS, RFC 7323 5.2; an old ACK gets none,
+			        or two stacks would never rest */
 			return;
 		}
 		if ((int32_t)(segment->seq - s->irs - 1) <= (int32_t)s->last_ack)
@@ -459,7 +472,8 @@ void stack_timer(struct stack *s)
 	}
 	if (s->timer_us <= sim.now_us) {
 		s->timer_us = NEVER;
-		bool due = s->state == STACK_OPEN ? s->una < out_end(s) : s->state == STACK_SYN_SENT || s->state == STACK_SYN_RCVD;
+		bool due = s->state == STACK_OPEN ? s->una < out_end(s) : s->state == STACK_SYN_SENT ||
+		        s->state == STACK_SYN_RCVD;
 		if (due)
 			retransmit(s);
 	}

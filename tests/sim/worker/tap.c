@@ -25,7 +25,9 @@ static void check_edge(struct session *session, enum side to, const struct segme
 	if (!(s->flags & F_ACK) || s->flags & F_RST)
 		return;
 	if (own && session->tap[to].edge_seen)
-		require(session, (int32_t)(edge - session->tap[to].edge) >= 0, "the right edge offered to the %s shrinks by %u", to == CLIENT ? "client" : "server", session->tap[to].edge - edge);
+		require(session, (int32_t)(edge - session->tap[to].edge) >= 0,
+		        "the right edge offered to the %s shrinks by %u", to == CLIENT ? "client" : "server",
+		        session->tap[to].edge - edge);
 	if (!session->tap[to].edge_seen || (int32_t)(edge - session->tap[to].edge) > 0)
 		session->tap[to].edge = edge;
 	session->tap[to].edge_seen = true;
@@ -36,7 +38,9 @@ static void check_tsval(struct session *session, enum side to, const struct segm
 	if (!s->has_ts || (s->flags & F_RST && !own))
 		return;
 	if (own && session->tap[to].tsval_seen)
-		require(session, (int32_t)(s->tsval - session->tap[to].tsval) >= 0, "TSval towards the %s goes back: %u after %u", to == CLIENT ? "client" : "server", s->tsval, session->tap[to].tsval);
+		require(session, (int32_t)(s->tsval - session->tap[to].tsval) >= 0,
+		        "TSval towards the %s goes back: %u after %u", to == CLIENT ? "client" : "server", s->tsval,
+		        session->tap[to].tsval);
 	if (!session->tap[to].tsval_seen || (int32_t)(s->tsval - session->tap[to].tsval) > 0)
 		session->tap[to].tsval = s->tsval;
 	session->tap[to].tsval_seen = true;
@@ -49,9 +53,11 @@ static bool has_envelope(const struct segment *s)
 
 static void forwarded(struct session *session, enum side to, const struct segment *s)
 {
-	require(session, !session->tap[to].own, "a packet of the %s is forwarded after adoption", to == CLIENT ? "server" : "client");
+	require(session, !session->tap[to].own, "a packet of the %s is forwarded after adoption",
+	        to == CLIENT ? "server" : "client");
 	if (session->taken)
-		require(session, inside_flow(sim.worker, session->path.port[CLIENT]) == INSIDE_NO_FLOW && !s->len, "a packet of the %s is forwarded though its flow was taken over", to == CLIENT ? "server" : "client");
+		require(session, inside_flow(sim.worker, session->path.port[CLIENT]) == INSIDE_NO_FLOW && !s->len,
+		        "a packet of the %s is forwarded though its flow was taken over", to == CLIENT ? "server" : "client");
 }
 
 static void one(enum port_side port, struct rte_mbuf *mbuf)
@@ -62,11 +68,13 @@ static void one(enum port_side port, struct rte_mbuf *mbuf)
 	uint16_t client_port;
 	struct segment s;
 
-	require(NULL, mbuf->nb_segs == 1 && len == rte_pktmbuf_data_len(mbuf) && len < FRAME_MAX, "a frame of %zu bytes in %u pieces", len, mbuf->nb_segs);
+	require(NULL, mbuf->nb_segs == 1 && len == rte_pktmbuf_data_len(mbuf) && len < FRAME_MAX,
+	        "a frame of %zu bytes in %u pieces", len, mbuf->nb_segs);
 	if (frame_is_too_big(frame, len, &client_port, &to_client)) {
 		struct session *session = session_of(client_port);
 		require(session, session && !own && !session->taken, "an ICMP error passes that it should not");
-		stack_too_big(&session->stack[to_client ? CLIENT : SERVER], frame_is_too_big(frame, len, &client_port, &to_client));
+		stack_too_big(&session->stack[to_client ? CLIENT : SERVER], frame_is_too_big(frame, len, &client_port,
+		        &to_client));
 		return;
 	}
 	struct session *session = session_of(frame_client_port(frame, len, &from_client));
@@ -82,7 +90,8 @@ static void one(enum port_side port, struct rte_mbuf *mbuf)
 	}
 	trace_frame(session, own ? TRACE_BUILT : TRACE_FORWARDED, side_other(to), frame, len);
 	/* An RST of a flow that is over may be built without having the other side's headers. */
-	require(session, (own && s.flags & F_RST) || frame_looks_like(frame, &session->path, side_other(to)), "TTL, DSCP or flow label is not the peer's");
+	require(session, (own && s.flags & F_RST) || frame_looks_like(frame, &session->path, side_other(to)),
+	        "TTL, DSCP or flow label is not the peer's");
 	session->turned_away |= own && s.len && !session->taken;
 	if (own)
 		totals.built++;
@@ -109,7 +118,8 @@ void tap_flushed(void)
 {
 	for (unsigned i = 0; i < sim.sessions; i++) {
 		struct session *session = &sim.session[i];
-		if (!session->taken && session->started && inside_flow(sim.worker, session->path.port[CLIENT]) == INSIDE_TAKEN) {
+		if (!session->taken && session->started && inside_flow(sim.worker,
+		        session->path.port[CLIENT]) == INSIDE_TAKEN) {
 			session->taken = true;
 			trace_note(session, "taken over");
 		}

@@ -35,18 +35,24 @@ void trace_frame(const struct session *session, enum trace_what what, enum side 
 {
 	static const char *const names[] = {
 		[TRACE_SENT] = "sends", [TRACE_LOST] = "LOST", [TRACE_CORRUPT] = "CORRUPT", [TRACE_TOO_BIG] = "TOO BIG",
-		[TRACE_ENTERS] = "enters", [TRACE_FORWARDED] = "forwarded", [TRACE_BUILT] = "built", [TRACE_ARRIVES] = "arrives",
+		[TRACE_ENTERS] = "enters", [TRACE_FORWARDED] = "forwarded", [TRACE_BUILT] = "built",
+		        [TRACE_ARRIVES] = "arrives",
 	};
 	char *line = next_line(), text[32];
 	struct segment s;
 	const char *wrong = frame_parse(frame, len, &session->path, from, &s);
 	if (wrong) {
-		snprintf(line, LINE_MAX_BYTES, "%12" PRIu64 " #%u %s %-9s %zu bytes: %s", sim.now_us, session->index, from == CLIENT ? "C>S" : "S>C", names[what], len, wrong);
+		snprintf(line, LINE_MAX_BYTES, "%12" PRIu64 " #%u %s %-9s %zu bytes: %s", sim.now_us, session->index,
+		        from == CLIENT ? "C>S" : "S>C", names[what], len, wrong);
 	} else {
 		text_of(&s, text);
-		snprintf(line, LINE_MAX_BYTES, "%12" PRIu64 " #%u %s %-9s %s%s%s%s seq %u ack %u win %u len %u%s %s", sim.now_us, session->index, from == CLIENT ? "C>S" : "S>C",
-		         names[what], s.flags & F_SYN ? "S" : "", s.flags & F_FIN ? "F" : "", s.flags & F_RST ? "R" : "", s.flags & F_ACK ? "." : "",
-		         s.seq - session->stack[from].iss, s.flags & F_ACK ? s.ack - session->stack[side_other(from)].iss : 0, s.window, s.len, s.sacks ? " sack" : "", text);
+		snprintf(line, LINE_MAX_BYTES, "%12" PRIu64 " #%u %s %-9s %s%s%s%s seq %u ack %u win %u len %u%s %s",
+		        sim.now_us, session->index, from == CLIENT ? "C>S" : "S>C",
+		         names[what], s.flags & F_SYN ? "S" : "", s.flags & F_FIN ? "F" : "",
+		        s.flags & F_RST ? "R" : "", s.flags & F_ACK ? "." : "",
+		         s.seq - session->stack[from].iss,
+		        s.flags & F_ACK ? s.ack - session->stack[side_other(from)].iss : 0, s.window, s.len,
+		        s.sacks ? " sack" : "", text);
 		if (s.has_ts)
 			snprintf(line + strlen(line), LINE_MAX_BYTES - strlen(line), " ts %u/%u", s.tsval, s.tsecr);
 	}
@@ -76,15 +82,20 @@ void fail(const struct session *session, const char *format, ...)
 	if (session) {
 		const struct client *c = &session->client;
 		const struct server *s = &session->server;
-		fprintf(stderr, ", session #%u (IPv%d%s): ", session->index, session->path.family, session->inbound ? ", inbound" : "");
+		fprintf(stderr, ", session #%u (IPv%d%s): ", session->index, session->path.family,
+		        session->inbound ? ", inbound" : "");
 		va_start(arguments, format);
 		vfprintf(stderr, format, arguments);
 		va_end(arguments);
-		fprintf(stderr, "\n  client: %s%s%s%s%s ending %d; messages %d, at %d\n", c->says_helo ? "HELO" : "EHLO", c->starttls ? " STARTTLS" : "", c->pipelines ? " pipelines" : "",
+		fprintf(stderr, "\n  client: %s%s%s%s%s ending %d; messages %d, at %d\n",
+		        c->says_helo ? "HELO" : "EHLO", c->starttls ? " STARTTLS" : "", c->pipelines ? " pipelines" : "",
 		        c->chunks ? " BDAT" : "", c->stalls ? " stalls" : "", (int)c->ending, session->messages, c->at);
-		fprintf(stderr, "  server: tls way %d, certificate %d; client link loss %u, server link loss %u per mille; %s\n", (int)s->tls_way, (int)s->certificate,
-		        session->link[CLIENT].loss, session->link[SERVER].loss, session->well_behaved ? "well-behaved" : "peers may misbehave");
-		fprintf(stderr, "  event: end %d reason %d \"%s\"; taken %d\n", session->end, session->reason, session->detail, session->taken);
+		fprintf(stderr,
+		        "  server: tls way %d, certificate %d; client link loss %u, server link loss %u per mille; %s\n", (int)s->tls_way, (int)s->certificate,
+		        session->link[CLIENT].loss, session->link[SERVER].loss,
+		        session->well_behaved ? "well-behaved" : "peers may misbehave");
+		fprintf(stderr, "  event: end %d reason %d \"%s\"; taken %d\n", session->end, session->reason,
+		        session->detail, session->taken);
 	} else {
 		fprintf(stderr, ": ");
 		va_start(arguments, format);
@@ -94,6 +105,7 @@ void fail(const struct session *session, const char *format, ...)
 	}
 	for (unsigned i = 0; i < sim.policy.lines; i++)
 		fprintf(stderr, "  rule: %s\n", sim.policy.text[i]);
-	fprintf(stderr, "replay: make sim SEED=%" PRIu64 " N=1   (or %s --seed %" PRIu64 " --runs 1 --verbose)\n", sim.seed, sim.program, sim.seed);
+	fprintf(stderr, "replay: make sim SEED=%" PRIu64 " N=1   (or %s --seed %" PRIu64 " --runs 1 --verbose)\n",
+	        sim.seed, sim.program, sim.seed);
 	_exit(1);
 }
