@@ -286,6 +286,22 @@ static bool merge(const struct flow_table *table, const struct flow *flow, enum 
 	return true;
 }
 
+/* Segments that came out of order are joined once the hole between them is filled. True: there is room now. */
+static bool compact(struct flow_table *table, struct flow *flow, enum side side)
+{
+	for (struct flow_held *held = flow->stream->held[side]; held && held->later;) {
+		struct flow_held *next = held->later;
+		if (!merge(table, flow, side, held, &next->packet)) {
+			held = next;
+			continue;
+		}
+		held->later = next->later;
+		held_free(table, flow->stream, next);
+		not_held(table, flow, STAT_drop_merged);
+	}
+	return flow->stream->held_count < table->limits.held_segments_max;
+}
+
 /* Makes room for a segment at `seq` by the one that is furthest behind it: what is nearer is needed first. */
 static bool evict_later(struct flow_table *table, struct flow *flow, enum side side, uint32_t seq)
 {
@@ -328,6 +344,8 @@ static bool hold(struct flow_table *table, struct flow *flow, enum side side, st
 		return true;
 	}
 	bool full = !in_order && stream->held_count >= table->limits.held_segments_max;
+	if (full && compact(table, flow, side))
+		return hold(table, flow, side, mbuf, packet); /* its place may be another one now */
 	if ((full && !evict_later(table, flow, side, packet->seq)) || table->held_total >= total_max)
 		return not_held(table, flow, STAT_drop_held_limit);
 	struct flow_held *held = malloc(sizeof(*held));

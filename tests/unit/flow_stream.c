@@ -80,6 +80,25 @@ static void overlaps_in_waiting_keep_the_first_copy(void **state)
 	assert_int_equal(h.streamed[CLIENT], 10);
 }
 
+/* The same in the worst order; and behind them a segment that nothing can be merged with: seed 20644. */
+static void small_segments_out_of_order_are_joined(void **state)
+{
+	char large[537], all[129] = "";
+	(void)state;
+	h_handshake();
+	memset(large, 'L', 536);
+	large[536] = 0;
+	h.approve[CLIENT] = 0;
+	for (int odd = 1; odd >= 0; odd--)
+		for (uint32_t i = (uint32_t)odd; i < 128; i += 2)
+			h_data(CLIENT, 1 + i, 1, "s");
+	h_data(CLIENT, 129, 1, large);
+	memset(all, 's', 128);
+	assert_int_equal(h.streamed[CLIENT], 128 + 536);
+	assert_memory_equal(h.stream[CLIENT], all, 128);
+	assert_memory_equal(h.stream[CLIENT] + 128, large, 536);
+}
+
 static void holding_is_limited(void **state)
 {
 	(void)state;
@@ -209,7 +228,7 @@ int main(void)
 		T(approved_bytes_pass_in_order), T(unapproved_bytes_wait_and_are_split),
 		T(out_of_order_is_held_until_the_hole_is_filled), T(a_retransmission_with_other_bytes_goes_as_its_first_copy),
 		T(a_coalesced_retransmission_resends_the_old_part), T(overlaps_in_waiting_keep_the_first_copy),
-		T(holding_is_limited), T(small_segments_are_merged), T(kept_bytes_stop_the_release_until_acknowledged),
+		T(holding_is_limited), T(small_segments_are_merged), T(small_segments_out_of_order_are_joined), T(kept_bytes_stop_the_release_until_acknowledged),
 		T(adoption_hands_over_what_is_held), T(a_fin_waits_for_the_bytes_before_it),
 		T(a_followed_flow_passes_at_once_and_is_read_in_order),
 	};
