@@ -133,10 +133,11 @@ static void to_worker(struct under_way *packet)
 	uint8_t *frame = (uint8_t *)rte_pktmbuf_append(mbuf, packet->len);
 	struct verdict *verdict = (struct verdict *)(void *)(frame - WAXSEAL_VERDICT_BYTES);
 	memcpy(frame, packet->frame, packet->len);
+	unsigned direction = packet->side == CLIENT ? VERDICT_TO_PORT_25 : VERDICT_FROM_PORT_25;
 	*verdict = (struct verdict){
 		.magic = WAXSEAL_VERDICT_MAGIC, .flow_hash = sim.flow_hash,
 		        .action = packet->icmp ? VERDICT_ICMP : VERDICT_SMTP,
-		.flags = (uint8_t)((session->path.family == 6 ? VERDICT_IPV6 : 0) | (packet->side == CLIENT ? VERDICT_TO_PORT_25 : VERDICT_FROM_PORT_25)),
+		.flags = (uint8_t)((session->path.family == 6 ? VERDICT_IPV6 : 0) | direction),
 		.vlan_tags = session->path.vlan ? 1 : 0, .l3_off = (uint16_t)frame_l3(frame),
 		        .l4_off = (uint16_t)frame_headers_len(&session->path),
 	};
