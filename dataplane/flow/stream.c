@@ -286,9 +286,10 @@ static bool merge(const struct flow_table *table, const struct flow *flow, enum 
 	return true;
 }
 
-/* Segments that came out of order are joined once the hole between them is filled. True: there is room now. */
+/* Segments that came out of order are joined once the hole between them is filled. True: there are fewer now. */
 static bool compact(struct flow_table *table, struct flow *flow, enum side side)
 {
+	uint32_t before = flow->stream->held_count;
 	for (struct flow_held *held = flow->stream->held[side]; held && held->later;) {
 		struct flow_held *next = held->later;
 		if (!merge(table, flow, side, held, &next->packet)) {
@@ -299,7 +300,7 @@ static bool compact(struct flow_table *table, struct flow *flow, enum side side)
 		held_free(table, flow->stream, next);
 		not_held(table, flow, STAT_drop_merged);
 	}
-	return flow->stream->held_count < table->limits.held_segments_max;
+	return flow->stream->held_count < before;
 }
 
 /* Makes room for a segment at `seq` by the one that is furthest behind it: what is nearer is needed first. */
