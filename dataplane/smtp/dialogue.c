@@ -2,10 +2,10 @@
  * dialogue.c - the machine while it watches: up to which byte each direction may pass.
  *
  * Enters: in-order bytes of both sides. Leaves: approvals and at most one event a call. A client's line
- * passes whole or not at all, so that no server has half of a command when its session is taken over (but for
- * one that stalls, and can no longer become one for which that is done); a server's byte passes as soon as it continues a valid reply, because a server whose half line is withheld
- * may wait for its acknowledgment. Bytes are looked at one by one: the same bytes in other segments give
- * the same events.
+ * passes whole or not at all, so that no server has half of a command when its session is taken over (but
+ * for one that stalls, and can no longer become one for which that is done); a server's byte passes as soon
+ * as it continues a valid reply, because a server whose half line is withheld may wait for its
+ * acknowledgment. Bytes are looked at one by one: the same bytes in other segments give the same events.
  *
  * Refuses: client bytes before the banner, behind a verb that decides, behind STARTTLS; server bytes behind
  * its 220 to STARTTLS; replies nobody asked for, unless they end the session.
