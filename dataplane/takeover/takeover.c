@@ -125,6 +125,14 @@ static void handle(struct takeover *t, enum side side, unsigned events)
 	}
 }
 
+/* Is it the server's turn? */
+static bool server_is_due(const struct takeover *t)
+{
+	if (upstream_in_transition(t))
+		return true;
+	return pipeline_head(&t->pipeline) && t->mode != CLIENT_DATA && t->mode != CLIENT_CHUNK;
+}
+
 void takeover_input(struct takeover *t, enum side from, const struct packet *packet, uint64_t now_us)
 {
 	struct tcp_segment segment = {
@@ -139,7 +147,8 @@ void takeover_input(struct takeover *t, enum side from, const struct packet *pac
 	if (t->over[from])
 		return;
 	if (packet->payload_len || packet->flags & PACKET_FIN) {
-		t->activity_us = now_us;
+		if (from == SERVER || !server_is_due(t)) /* a client that repeats itself does not prolong a server's time */
+			t->activity_us = now_us;
 		t->outcome.bytes[from] += packet->payload_len;
 	}
 	handle(t, from, tcp_input(t->end[from], &segment, now_us));

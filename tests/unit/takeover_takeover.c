@@ -48,6 +48,22 @@ static void test_deadline_is_the_nearest(void **state)
 	assert_true(takeover_deadline_us(w.t) <= w.now + 30000000);
 }
 
+/* Found by the simulator, seed 102967: each of them began the server's 30 seconds anew. */
+static void test_a_client_that_talks_on_prolongs_nothing(void **state)
+{
+	(void)state;
+	scene_begin();
+	says(CLIENT, "MAIL FROM:<a@b.example>\r\n");
+	says(SERVER, "220 go\r\n"); /* and nothing more */
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(w.heard_len[CLIENT], 0);
+		scene_wait(9000000);
+		says(CLIENT, "NOOP\r\n");
+	}
+	scene_wait(9000000);
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.5 ", 10);
+}
+
 static void test_too_big(void **state)
 {
 	struct tcp_info info;
@@ -64,7 +80,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SCENE(test_no_room_leaves_nothing_behind), SCENE(test_unacknowledged_bytes_are_sent_again), SCENE(test_session_without_mail),
-		SCENE(test_deadline_is_the_nearest), SCENE(test_too_big),
+		SCENE(test_deadline_is_the_nearest), SCENE(test_a_client_that_talks_on_prolongs_nothing), SCENE(test_too_big),
 	};
 	return cmocka_run_group_tests_name("takeover_takeover", tests, NULL, NULL);
 }
