@@ -94,8 +94,9 @@ static struct worker *new_worker(struct stats *stats)
 
 static bool session_over(const struct session *session)
 {
-	return session->started && stack_over(&session->stack[CLIENT]) && (stack_over(&session->stack[SERVER]) ||
-	        session->stack[SERVER].state == STACK_LISTEN);
+	const struct stack *client = &session->stack[CLIENT], *server = &session->stack[SERVER];
+	return session->started && stack_over(client) && (session->client.over || !stack_unread(client)) &&
+	       (stack_over(server) || server->state == STACK_LISTEN);
 }
 
 static void earlier(uint64_t *next, uint64_t at) { *next = at < *next ? at : *next; }

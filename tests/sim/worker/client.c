@@ -449,7 +449,7 @@ void client_run(struct session *session)
 	const char *line;
 
 	c->wake_us = sim.now_us + 5 * SECOND;
-	if (stack_over(s)) {
+	if (stack_over(s) && !stack_unread(s)) {
 		c->over = true;
 		c->wake_us = NEVER;
 		return;

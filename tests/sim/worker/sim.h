@@ -135,6 +135,8 @@ void stack_abort(struct stack *stack);
 void stack_vanish(struct stack *stack);
 void stack_free(struct stack *stack);
 static inline bool stack_eof(const struct stack *s) { return s->fin_known && s->next == s->fin_at && s->read == s->next; }
+/* Closed in order, and its application has not read all. */
+static inline bool stack_unread(const struct stack *s) { return s->state == STACK_CLOSED && !s->reset && !s->gave_up && s->next > s->read; }
 static inline bool stack_over(const struct stack *s) { return s->state >= STACK_CLOSED; }
 
 /* ---- channel.c ---- */
