@@ -139,6 +139,7 @@ static void handshake(struct flow_table *table, struct flow *flow, enum side sid
 		if (!scaling)
 			client->wscale = server->wscale = 0;
 		server->edge = packet->ack + packet->window;
+		client->edge = packet->seq + 1 + client->window; /* of its SYN: nothing compares with an edge of nowhere */
 		send_as_is(table, flow, SERVER, mbuf, packet);
 		return;
 	}

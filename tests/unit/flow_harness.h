@@ -148,7 +148,8 @@ static int h_teardown(void **state)
 /* ---- packets ---- */
 
 #define CLIENT_ISN 1000u
-#define SERVER_ISN 0xfffffff0u /* wraps early in every test */
+static uint32_t server_isn = 0xfffffff0u; /* wraps early in every test */
+#define SERVER_ISN server_isn
 #define CLIENT_PORT 40000
 
 struct seg {

@@ -187,11 +187,34 @@ static void a_taken_flow_lingers_while_it_is_spoken_to(void **state)
 	assert_int_equal(h.joined, 0);
 }
 
+/* The client's right edge begins at its SYN's window, wherever in the sequence space the server's numbers lie. */
+static void the_first_edge_is_right_for_every_isn(void **state)
+{
+	static const uint32_t isns[] = {0, 0x7fffff00u, 0x7fff8000u, 0x80000001u, 0xbfffffffu, 0xfffffff0u};
+	(void)state;
+	for (unsigned i = 0; i < sizeof(isns) / sizeof(isns[0]); i++) {
+		server_isn = isns[i];
+		h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN, .syn_options = true});
+		h_packet((struct seg){.from = SERVER, .flags = PACKET_SYN | PACKET_ACK, .ack = 1, .syn_options = true});
+		assert_int_equal(h.last->side[CLIENT].edge, SERVER_ISN + 1 + h.last->side[CLIENT].window);
+		h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 1, .ack = 1});
+		h.approve[SERVER] = h.streamed[SERVER] + 8;
+		h.sent_count = 0;
+		h_data(SERVER, 1, 1, "220 hi\r\n");
+		assert_int_equal(h.sent_count, 1);
+		h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 1});
+		for (int k = 0; k < 2000; k++)
+			flow_sweep(h.table, h.now += FLOW_SWEEP_US);
+		assert_int_equal(flow_count(h.table), 0);
+	}
+	server_isn = 0xfffffff0u;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, h_setup, h_teardown)
-		T(a_handshake_is_followed), T(window_scaling_needs_both), T(a_syn_loses_data_and_fast_open),
+		T(a_handshake_is_followed), T(the_first_edge_is_right_for_every_isn), T(window_scaling_needs_both), T(a_syn_loses_data_and_fast_open),
 		T(a_second_synack_with_another_isn_is_dropped), T(a_split_handshake_is_dropped), T(a_bad_checksum_is_dropped),
 		T(packets_of_a_side_come_by_its_port), T(an_ack_of_what_was_not_forwarded_is_dropped),
 		T(only_an_exact_rst_ends_a_flow), T(a_rst_behind_held_bytes_is_moved_to_the_servers_view),
