@@ -68,6 +68,13 @@ static void defaults_and_values(void **state)
 	assert_string_equal(config.state, "/tmp/a.json");
 	assert_string_equal(config.file_prefix, "lab");
 
+	assert_true(config.dns_enabled == true);
+	assert_int_equal(read_text(&config, "[dns]\nenabled = no\nservers = 192.0.2.53, 2001:db8::53 127.0.0.1@5353\nttl_min_s = 1\n"), 0);
+	assert_false(config.dns_enabled);
+	assert_string_equal(config.dns_servers, "192.0.2.53, 2001:db8::53 127.0.0.1@5353");
+	assert_int_equal(config.dns_ttl_min_s, 1);
+	assert_int_equal(config.dns_keep_s, 604800);
+
 	assert_int_equal(read_text(&config, "[redis]\naddress = [fd77::1]:7000\n"), 0);
 	assert_string_equal(config.redis_host, "fd77::1");
 	assert_int_equal(config.redis_port, 7000);
@@ -91,6 +98,15 @@ static void wrong_lines(void **state)
 	refuses("[agent]\nmetrics = 9825\n", ":2:", "127.0.0.1:9825");
 	refuses("[agent]\nstate =\n", ":2:", "path of a file");
 	refuses("[dataplane]\nfile_prefix = ../x\n", ":2:", "without '/'");
+	refuses("[agent]\nid = a b\n", ":2:", "at most 63 letters");
+	refuses("[dns]\nenabled = true\n", ":2:", "yes or no");
+	refuses("[dns]\nservers =\n", ":2:", "127.0.0.1@5353");
+	refuses("[dns]\nservers = ns.example.org\n", ":2:", "127.0.0.1@5353");
+	refuses("[dns]\nservers = 127.0.0.1@0\n", ":2:", "127.0.0.1@5353");
+	refuses("[dns]\nservers = 127.0.0.1, 10.0.0.1@x\n", ":2:", "127.0.0.1@5353");
+	refuses("[dns]\nttl_min_s = 0\n", ":2:", "1 to 31536000");
+	refuses("[dns]\nkeep_s = -1\n", ":2:", "1 to 31536000");
+	refuses("[dns]\nserver = 10.0.0.1\n", ":2:", "no such option; there are enabled servers trust_anchor ttl_min_s keep_s timeout_s");
 	refuses("[agent]\njust words\n", ":2:", "name = value");
 	memset(line + strlen(line), 'x', 300);
 	refuses(line, ":2:", "longer than 198");
