@@ -210,6 +210,22 @@ static void the_first_edge_is_right_for_every_isn(void **state)
 	server_isn = 0xfffffff0u;
 }
 
+/* Its receiver drops it, and the session goes on: found by the simulator, seed 306222. */
+static void a_damaged_rst_does_not_end_a_sealed_flow(void **state)
+{
+	(void)state;
+	h_handshake();
+	flow_enter_state(h.table, h.last, FLOW_SEALING, h.now);
+	flow_enter_state(h.table, h.last, FLOW_SEALED, h.now);
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_RST | PACKET_ACK, .seq = 1, .ack = 1, .bad_checksum = true});
+	assert_int_equal(h.last->state, FLOW_SEALED);
+	assert_int_equal(stats_get(h.stats, STAT_drop_checksum), 1);
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_ACK, .seq = 1, .ack = 1, .payload = "x", .bad_checksum = true});
+	assert_int_equal(h.sent_count, 1); /* what changes nothing passes unseen */
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_RST | PACKET_ACK, .seq = 2, .ack = 1});
+	assert_int_equal(h.last->state, FLOW_CLOSED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +237,7 @@ int main(void)
 		T(a_refused_connection_closes), T(both_fins_close_and_the_port_can_be_used_again),
 		T(a_flow_joined_in_the_middle_is_asked_about), T(a_syn_while_open_is_left_to_the_endpoint),
 		T(who_speaks_to_a_cut_flow_is_told), T(a_taken_flow_lingers_while_it_is_spoken_to),
+		T(a_damaged_rst_does_not_end_a_sealed_flow),
 	};
 	return cmocka_run_group_tests(tests, h_start_eal, NULL);
 }
