@@ -309,8 +309,9 @@ static void content_replied(struct session *session, const struct expected *e, i
 		message_over(session, true);
 		return;
 	}
+	/* RFC 3030, section 2: behind a chunk that failed, the transaction is in a state that only RSET makes known. */
 	if (last && e->message == c->at)
-		message_over(session, false);
+		message_over(session, e->what == EXPECT_CHUNK && code / 100 != 2);
 }
 
 static void reply(struct session *session, const char *line)
