@@ -37,7 +37,7 @@ static struct {
 	struct sent sent[SENT_MAX];
 	unsigned sent_count, opened, established, joined, closed, taken, gone;
 	enum flow_state join_as;
-	bool seal_at_end;
+	bool seal_at_end, damaged_passes;
 } h;
 
 static size_t h_take(void *context, struct flow *flow, enum side side, const uint8_t *bytes, size_t len)
@@ -61,7 +61,7 @@ static void h_record(enum side from, struct rte_mbuf *mbuf)
 	struct packet packet;
 	assert_true(h.sent_count < SENT_MAX);
 	assert_int_equal(packet_parse(&packet, rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_data_len(mbuf)), PACKET_OK);
-	assert_true(packet_checksums_ok(&packet));
+	assert_true(h.damaged_passes || packet_checksums_ok(&packet));
 	struct sent *sent = &h.sent[h.sent_count++];
 	*sent = (struct sent){.from = from, .seq = packet.seq, .ack = packet.ack, .flags = packet.flags, .len = packet.payload_len};
 	memcpy(sent->payload, packet.frame + packet.payload_off, packet.payload_len);
