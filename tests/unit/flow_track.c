@@ -221,9 +221,8 @@ static void a_damaged_rst_does_not_end_a_sealed_flow(void **state)
 	assert_int_equal(h.last->state, FLOW_SEALED);
 	assert_int_equal(stats_get(h.stats, STAT_drop_checksum), 1);
 	h.damaged_passes = true;
-	h_packet((struct seg){.from = SERVER, .flags = PACKET_ACK, .seq = 1, .ack = 1, .payload = "x", .bad_checksum = true});
-	assert_int_equal(h.sent_count, 1); /* what changes nothing passes unseen */
-	h_packet((struct seg){.from = SERVER, .flags = PACKET_RST | PACKET_ACK, .seq = 2, .ack = 1});
+	assert_int_equal(h.sent_count, 0);
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_RST | PACKET_ACK, .seq = 1, .ack = 1});
 	assert_int_equal(h.last->state, FLOW_CLOSED);
 }
 
