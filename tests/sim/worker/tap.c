@@ -55,7 +55,7 @@ static bool has_envelope(const struct segment *s)
  * not with bytes in clear. */
 static void forwarded(struct session *session, enum side to, const struct segment *s)
 {
-	bool over = session->taken && !s->len && inside_flow(sim.worker, session->path.port[CLIENT]) != INSIDE_TAKEN;
+	bool over = (session->taken || session->turned_away) && !s->len && inside_flow(sim.worker, session->path.port[CLIENT]) != INSIDE_TAKEN;
 	require(session, over || (!session->tap[to].own && !session->taken), "a packet of the %s is forwarded after adoption",
 	        to == CLIENT ? "server" : "client");
 }
