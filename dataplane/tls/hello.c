@@ -284,8 +284,13 @@ size_t tls_watch_input(struct tls_watch *watch, enum side side, const uint8_t *b
 			watch->fed[side]++;
 			if (t->header_len == 1 && (t->header[0] < RECORD_CCS || t->header[0] > RECORD_DATA))
 				*event = TLS_WATCH_NOT_TLS;
-			if (t->header_len < HEADER_BYTES)
+			if (t->header_len < HEADER_BYTES) {
+				/* The first header passes whole or not at all. Of a later one nothing is withheld: the receiver's window may
+				 * end within it, and only an octet that arrives brings the word that it has opened again. */
+				if (*event == TLS_WATCH_MORE && t->talk != TALK_HELLO)
+					approve(watch, side);
 				continue;
+			}
 			t->type = t->header[0];
 			t->left = (uint16_t)(t->header[3] << 8 | t->header[4]);
 			if (t->talk != TALK_SEALED && !record_fits(watch, side))
@@ -299,8 +304,6 @@ size_t tls_watch_input(struct tls_watch *watch, enum side side, const uint8_t *b
 		}
 		if (*event == TLS_WATCH_MORE && t->header_len == HEADER_BYTES && t->left == 0)
 			*event = record_over(watch, side);
-		if (*event != TLS_WATCH_NOT_TLS && *event != TLS_WATCH_BELOW_FLOOR && t->header_len != 0 && t->header_len < HEADER_BYTES)
-			continue; /* a header passes whole, or with its refusal not at all */
 		if (*event != TLS_WATCH_NOT_TLS && *event != TLS_WATCH_BELOW_FLOOR)
 			approve(watch, side);
 	}
