@@ -25,7 +25,7 @@
 #define REFUSED_LOGGED_MAX 20 /* at one compile */
 
 struct agent_timers {
-	ev_timer publish, heartbeat, expiry, dns;
+	ev_timer publish, heartbeat, expiry, dns, save;
 };
 
 __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
@@ -176,7 +176,10 @@ static enum written write_image(struct agent *agent, uint64_t now)
 
 static void save(struct agent *agent)
 {
+	struct agent_timers *timers = agent->timers;
 	char error[AGENT_ERROR_MAX];
+
+	ev_timer_stop(agent->loop, &timers->save);
 
 	if (memory_write(agent->config.rules, store_rules(agent->store), agent->image.generation, domains_remember(agent->domains), error,
 			 sizeof(error)) != 0)
@@ -202,15 +205,19 @@ static void publish(struct agent *agent)
 	ev_timer_stop(agent->loop, &timers->dns);
 	if (!may_compile(agent))
 		return;
+	bool rules_changed = store_pending(agent->store);
+	uint64_t start = monotonic_us();
 	enum written written = write_image(agent, now);
-	ev_now_update(agent->loop);
-	agent->compiled_mono = ev_now(agent->loop);
 	if (written == WRITTEN) {
 		say("image generation=%" PRIu64 " rules=%" PRIu64 " bytes=%" PRIu64 " compile_ms=%.1f", agent->image.generation,
 		    agent->image.rules, agent->image.bytes, agent->image.compile_ms);
-		save(agent);
+		if (rules_changed || agent->publish_s < AGENT_QUICK_S)
+			save(agent);
+		else if (!ev_is_active(&timers->save)) /* many rules make a long file, and the DNS changes often */
+			timer_set(agent, &timers->save, AGENT_SAVE_S);
+		if (rules_changed)
+			domains_want(agent->domains, store_rules(agent->store));
 		log_tie(agent);
-		domains_want(agent->domains, store_rules(agent->store));
 	} else if (written == FAILED) {
 		timer_set(agent, &timers->publish, AGENT_RETRY_S);
 	}
@@ -221,6 +228,9 @@ static void publish(struct agent *agent)
 	else
 		ev_timer_stop(agent->loop, &timers->expiry);
 	tell(agent);
+	ev_now_update(agent->loop);
+	agent->published_at = ev_now(agent->loop);
+	agent->publish_s = (double)(monotonic_us() - start) / 1e6;
 	if (agent->once)
 		finish(agent, written == FAILED);
 }
@@ -237,7 +247,7 @@ static void on_addresses(void *context)
 	agent->force = true;
 	if (ev_is_active(&timers->dns) || !may_compile(agent) || agent->once)
 		return;
-	double pause = agent->compiled_mono + AGENT_DNS_SHARE * agent->image.compile_ms / 1000 - ev_now(agent->loop);
+	double pause = agent->published_at + AGENT_DNS_SHARE * agent->publish_s - ev_now(agent->loop);
 	double quiet = DEBOUNCE_MAX_US / 1e6;
 	timer_set(agent, &timers->dns, pause > quiet ? pause : quiet);
 }
@@ -405,6 +415,13 @@ static void on_dns(struct ev_loop *loop, ev_timer *timer, int events)
 	publish(timer->data);
 }
 
+static void on_save_due(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	save(timer->data);
+}
+
 static void on_heartbeat(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	(void)loop;
@@ -487,8 +504,9 @@ int agent_start(struct agent *agent, char *error, size_t error_len)
 	ev_timer_init(&timers->publish, on_publish, 0, 0);
 	ev_timer_init(&timers->expiry, on_expiry, 0, 0);
 	ev_timer_init(&timers->dns, on_dns, 0, 0);
+	ev_timer_init(&timers->save, on_save_due, 0, 0);
 	ev_timer_init(&timers->heartbeat, on_heartbeat, AGENT_HEARTBEAT_S, AGENT_HEARTBEAT_S);
-	timers->publish.data = timers->expiry.data = timers->heartbeat.data = timers->dns.data = agent;
+	timers->publish.data = timers->expiry.data = timers->heartbeat.data = timers->dns.data = timers->save.data = agent;
 	agent->started_at = agent->state_since = (uint64_t)time(NULL);
 	agent->running = true;
 	if (agent->config.metrics_port && !agent->once) {
@@ -519,7 +537,7 @@ void agent_stop(struct agent *agent)
 		ev_timer_stop(agent->loop, &timers->dns);
 		agent->running = false;
 		tell(agent);
-		if (agent->domains && agent->seeded && !agent->once)
+		if ((agent->domains || ev_is_active(&timers->save)) && agent->seeded && !agent->once)
 			save(agent);
 	}
 	presence_free(agent->presence);

@@ -17,7 +17,9 @@
 #define AGENT_VERSION "0.1"
 #define AGENT_HEARTBEAT_S 1.0
 #define AGENT_RETRY_S 1.0 /* after an image could not be written */
-#define AGENT_DNS_SHARE 4     /* a compile that the DNS asks for waits this many times as long as the last one took */
+#define AGENT_DNS_SHARE 4     /* an image that the DNS asks for waits this many times as long as the last one took */
+#define AGENT_SAVE_S 5.0      /* until the memory follows an image that has no new rules, where publishing is */
+#define AGENT_QUICK_S 0.1     /* ... slower than this */
 #define AGENT_ERROR_MAX 512
 
 struct metrics;
@@ -55,7 +57,8 @@ struct agent {
 	uint64_t started_at, state_since;
 	uint64_t refused_logged; /* print of what was logged */
 	uint64_t ties_logged;
-	double state_failed_at, compiled_mono, presence_at;
+	double state_failed_at, presence_at;
+	double published_at, publish_s; /* the end of the last publishing, and how long it took */
 	void *timers; /* struct agent_timers */
 };
 
