@@ -113,7 +113,7 @@ void link_send(struct session *session, enum side side, bool towards_worker, con
 		packet->damaged = origin == ORIGIN_DAMAGED;
 		if (chance(rng, link->reorder))
 			packet->at_us += below(rng, 3 * link->delay_us + 1000);
-		if (chance(rng, link->corrupt)) {
+		if (chance(rng, link->corrupt) && !packet->damaged) { /* two bits can make a checksum right again */
 			size_t first = frame_headers_len(&session->path) + 4;
 			packet->damaged = true;
 			packet->frame[first + below(rng, (uint32_t)(len - first))] ^= (uint8_t)(1 << below(rng, 8));
