@@ -239,7 +239,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_version_and_every_piece), cmocka_unit_test(test_hello_retry), cmocka_unit_test(test_resumed),
 		cmocka_unit_test(test_below_the_floor), cmocka_unit_test(test_what_is_not_tls),
-		cmocka_unit_test(test_wrong_message_in_a_hello_s_place), cmocka_unit_test(test_later_headers_pass_in_pieces), cmocka_unit_test(test_alert), cmocka_unit_test(test_guess),
+		cmocka_unit_test(test_wrong_message_in_a_hello_s_place), cmocka_unit_test(test_later_headers_pass_in_pieces),
+		cmocka_unit_test(test_alert), cmocka_unit_test(test_guess),
 	};
 	return cmocka_run_group_tests_name("tls_hello", tests, NULL, NULL);
 }
