@@ -205,9 +205,11 @@ void scenario_draw(struct session *session, unsigned index)
 	draw_client(session, rng);
 	draw_server(session, rng);
 	draw_mail(session, rng);
-	for (int i = 0; i < session->messages; i++)
-		if (session->message[i].content.len > 10000) /* who reads that by the spoonful outlasts the client's patience */
-			session->server.reads_max = 100000;
+	for (int i = 0; i < session->messages; i++) { /* who reads a long mail by the spoonful outlasts the client's patience */
+		uint32_t least = (uint32_t)session->message[i].content.len / 200;
+		if (session->server.reads_max < least)
+			session->server.reads_max = least;
+	}
 	session->server.wake_us = session->start_us;
 	session->client.wake_us = session->start_us;
 }
