@@ -212,13 +212,9 @@ static void decide(struct worker *worker, struct session *session)
 		session_let_go(worker, session);
 		return;
 	case TAKEOVER_CHOOSE_UPGRADE:
-		session_adopt(worker, session, TAKEOVER_UPGRADE);
-		return;
 	case TAKEOVER_CHOOSE_REFUSE:
-		session_adopt(worker, session, TAKEOVER_REFUSE);
-		return;
-	case TAKEOVER_CHOOSE_RELAY:
-		session_adopt(worker, session, TAKEOVER_RELAY);
+	case TAKEOVER_CHOOSE_RELAY: /* it asks again, and carries it out */
+		session_adopt(worker, session);
 		return;
 	}
 }
@@ -275,7 +271,7 @@ void session_act(struct worker *worker, struct session *session)
 		return;
 	case DUE_BLOCK:
 		if (quiet(worker, session))
-			session_adopt(worker, session, TAKEOVER_STALLED);
+			session_adopt(worker, session);
 		return;
 	case DUE_SEAL:
 		seal(worker, session);
@@ -308,5 +304,5 @@ void session_stalled(struct worker *worker, struct session *session)
 		session_set_deadline(worker, session, worker->now_us + worker->config.stall_us);
 		return;
 	}
-	session_adopt(worker, session, TAKEOVER_STALLED);
+	session_adopt(worker, session);
 }

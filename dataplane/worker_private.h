@@ -109,7 +109,7 @@ void worker_gone(void *context, const struct flow *flow, enum side from, const s
 void worker_reset_both(struct worker *worker, const struct flow *flow, struct packet_template template[SIDES]);
 
 /* worker_takeover.c */
-void session_adopt(struct worker *worker, struct session *session, enum takeover_cause cause);
+void session_adopt(struct worker *worker, struct session *session);
 void session_takeover_moved(struct worker *worker, struct session *session);
 void worker_takeover_env(struct worker *worker);
 void worker_taken(void *context, struct flow *flow, enum side from, struct rte_mbuf *mbuf, const struct packet *packet);

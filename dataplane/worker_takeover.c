@@ -57,17 +57,15 @@ static void not_adopted(struct worker *worker, struct session *session, enum sta
 	}
 }
 
-void session_adopt(struct worker *worker, struct session *session, enum takeover_cause cause)
+void session_adopt(struct worker *worker, struct session *session)
 {
 	struct flow *flow = session->flow;
 	const struct smtp_dialogue *smtp = session->smtp;
 	struct takeover_params params = {
-		.cause = cause,
 		.end = {adoption(flow, CLIENT), adoption(flow, SERVER)},
 		.server_port = flow->key.server_port,
 		.flow_hash = flow->hash,
 		.inbound = flow_inbound(flow),
-		.hello_done = smtp->hello_done,
 		.ehlo = smtp->ehlo,
 		.capabilities = worker_capabilities(smtp),
 		.session_context = session,

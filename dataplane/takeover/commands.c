@@ -33,11 +33,6 @@ bool local_flush(struct takeover *t)
 	return t->local_len == 0;
 }
 
-static const char *server_text(const struct takeover *t)
-{
-	return t->params.server_name[0] ? t->params.server_name : "the server";
-}
-
 static enum outcome refuse(struct takeover *t, struct policy_verdict verdict, const char *domain)
 {
 	const struct policy_image *image = t->env->image(t->env->context);
@@ -105,7 +100,6 @@ static enum outcome hello(struct takeover *t, const struct smtp_command *command
 	size_t len = command->args_len < sizeof(t->client_name) - 1 ? command->args_len : sizeof(t->client_name) - 1;
 	memcpy(t->client_name, command->args, len);
 	t->client_name[len] = 0;
-	t->client_ehlo = verb != SMTP_HELO;
 	t->transaction = MAIL_NONE;
 	if (verb == SMTP_HELO)
 		t->promised = 0;

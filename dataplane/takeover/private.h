@@ -82,7 +82,6 @@ struct takeover {
 	size_t local_len;        /* our own reply, waiting for those before it; 0: none */
 	uint32_t capabilities;   /* of the server as it is spoken to now */
 	uint32_t promised;       /* of the EHLO reply that the client saw in clear */
-	bool client_ehlo;        /* the client's last hello was EHLO */
 	char client_name[SMTP_DOMAIN_MAX];
 	enum transaction transaction;
 	char deferred[SMTP_COMMAND_MAX];
@@ -157,7 +156,10 @@ void decide_next_io(struct takeover *takeover);
 bool write_client(struct takeover *takeover, const void *bytes, size_t len);
 bool write_server(struct takeover *takeover, const void *bytes, size_t len);
 void last_word(struct takeover *takeover, const char *reply); /* says it, and closes towards the client */
+void close_within(struct takeover *takeover, uint64_t time_us); /* what is left then is reset */
 void server_lost(struct takeover *takeover, const char *why);
+void server_gone(struct takeover *takeover, const char *why); /* the bare fact: nothing is said to the client */
+const char *server_text(const struct takeover *takeover);     /* its name, for replies */
 void cut_out_of_step(struct takeover *takeover, const char *why);
 
 static inline bool upstream_in_transition(const struct takeover *t)

@@ -52,7 +52,7 @@ bool write_server(struct takeover *t, const void *bytes, size_t len)
 
 /* ---- ends ---- */
 
-static void close_within(struct takeover *t, uint64_t time_us)
+void close_within(struct takeover *t, uint64_t time_us)
 {
 	if (t->closing_us > t->now_us + time_us)
 		t->closing_us = t->now_us + time_us;
@@ -72,6 +72,20 @@ void last_word(struct takeover *t, const char *reply)
 	close_within(t, TAKEOVER_CLOSING_US);
 }
 
+const char *server_text(const struct takeover *t)
+{
+	return t->params.server_name[0] ? t->params.server_name : "the server";
+}
+
+void server_gone(struct takeover *t, const char *why)
+{
+	set_detail(t, "%s", why);
+	pipeline_dispose(&t->pipeline);
+	t->reply_lines = 0;
+	smtp_framer_reset(&t->server_line);
+	enter_upstream(t, UPSTREAM_GONE);
+}
+
 void server_lost(struct takeover *t, const char *why)
 {
 	char reply[SMTP_DOMAIN_MAX + 64];
@@ -82,15 +96,11 @@ void server_lost(struct takeover *t, const char *why)
 		upgrade_failed(t, why);
 		return;
 	}
-	set_detail(t, "%s", why);
-	pipeline_dispose(&t->pipeline);
-	t->reply_lines = 0;
-	smtp_framer_reset(&t->server_line);
 	bool probing = t->upstream == UPSTREAM_PROBE;
-	enter_upstream(t, UPSTREAM_GONE);
+	server_gone(t, why);
 	if (probing)
 		return; /* the command that waits is answered when it is looked at again */
-	snprintf(reply, sizeof(reply), "421 4.4.2 Lost the connection to %.255s\r\n", t->params.server_name[0] ? t->params.server_name : "the server");
+	snprintf(reply, sizeof(reply), "421 4.4.2 Lost the connection to %.255s\r\n", server_text(t));
 	last_word(t, reply);
 }
 
@@ -109,14 +119,10 @@ static void server_eof(struct takeover *t)
 
 	t->eof[SERVER] = true;
 	t->shut_server = true;
-	if (upstream_in_transition(t) || (due && !t->quit && t->upstream != UPSTREAM_GONE)) {
+	if (upstream_in_transition(t) || (due && !t->quit && t->upstream != UPSTREAM_GONE))
 		server_lost(t, "the server closed the connection");
-	} else if (t->upstream != UPSTREAM_GONE && t->mode != CLIENT_OVER) {
-		t->mode = CLIENT_OVER;
-		if (!t->over[CLIENT])
-			tcp_shutdown(t->end[CLIENT]);
-		close_within(t, TAKEOVER_CLOSING_US);
-	}
+	else if (t->upstream != UPSTREAM_GONE)
+		last_word(t, "");
 }
 
 static void client_eof(struct takeover *t)

@@ -58,7 +58,6 @@ struct takeover *takeover_new(struct takeover_env *env, const struct takeover_pa
 	t->closing_us = TCP_NEVER;
 	t->capabilities = params->capabilities;
 	t->promised = params->ehlo ? params->capabilities : 0;
-	t->client_ehlo = params->ehlo;
 	memcpy(t->client_name, params->client_name, sizeof(t->client_name));
 	t->facts.chain = CHAIN_UNSEEN;
 	t->outcome.end = END_NOTHING;
@@ -102,8 +101,7 @@ static void reset_by(struct takeover *t, enum side side)
 	t->abort_after[other] = true;
 	if (side == SERVER)
 		t->mode = CLIENT_OVER;
-	if (t->closing_us > t->now_us + TAKEOVER_FLUSH_US)
-		t->closing_us = t->now_us + TAKEOVER_FLUSH_US;
+	close_within(t, TAKEOVER_FLUSH_US);
 }
 
 static void handle(struct takeover *t, enum side side, unsigned events)

@@ -49,7 +49,7 @@ struct takeover_env {
 /* Bit of `capabilities` beside enum smtp_capability: the client said HELO, so the server has not been asked. */
 #define TAKEOVER_CAP_UNKNOWN (1u << 31)
 
-/* What is to be done with a session in clear that is about to send mail. */
+/* What is to be done with a session in clear that is about to send mail; a session taken over asks at each MAIL. */
 struct takeover_choice {
 	enum {
 		TAKEOVER_CHOOSE_PASS,    /* in clear, with the policy's leave */
@@ -64,23 +64,14 @@ struct takeover_choice {
 struct takeover_choice takeover_choose(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities,
                                        const struct takeover_memory *memory, uint64_t now_us);
 
-/* Why the session was taken. */
-enum takeover_cause {
-	TAKEOVER_UPGRADE, /* rule wants TLS, the server offers it */
-	TAKEOVER_REFUSE,  /* the command that waits is answered by us */
-	TAKEOVER_RELAY,   /* goes on in clear for now; recipients are decided one by one */
-	TAKEOVER_STALLED, /* the client stalls on a partial line; decide when it is whole */
-};
-
 struct takeover_params {
-	enum takeover_cause cause;       /* for phases and traces: takeover_choose is asked again at each MAIL */
 	struct tcp_adoption end[SIDES];  /* end[CLIENT] faces the client and plays the server */
 	uint8_t client_addr[16], server_addr[16];
 	uint16_t server_port;
 	uint32_t flow_hash;
 	bool inbound;
 	/* the dialogue so far */
-	bool hello_done, ehlo;           /* the client has said hello; as EHLO */
+	bool ehlo;                       /* the client's last hello was EHLO */
 	uint32_t capabilities;           /* enum smtp_capability, of the server's plaintext EHLO reply, or TAKEOVER_CAP_UNKNOWN */
 	char client_name[256], server_name[256];
 	void *session_context;           /* for env.emit */

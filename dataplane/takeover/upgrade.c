@@ -94,12 +94,13 @@ static void hello_replied(struct takeover *t, uint16_t code)
 		return;
 	}
 	uint32_t missing = t->promised & PROMISES & ~t->hello_capabilities;
+	char why[sizeof(t->outcome.detail)];
 	if (code != 250) {
-		set_detail(t, "the server answered EHLO inside TLS with %u", code);
-		upgrade_failed(t, t->outcome.detail);
+		snprintf(why, sizeof(why), "the server answered EHLO inside TLS with %u", code);
+		upgrade_failed(t, why);
 	} else if (missing) {
-		set_detail(t, "the server offers less inside TLS (missing capabilities %#x)", missing);
-		upgrade_failed(t, t->outcome.detail);
+		snprintf(why, sizeof(why), "the server offers less inside TLS (missing capabilities %#x)", missing);
+		upgrade_failed(t, why);
 	} else {
 		t->capabilities = t->hello_capabilities;
 		enter_upstream(t, UPSTREAM_TLS);
@@ -160,15 +161,8 @@ void upgrade_progress(struct takeover *t)
 
 void upgrade_failed(struct takeover *t, const char *why)
 {
-	char text[sizeof(t->outcome.detail)];
-
-	strlcpy(text, why, sizeof(text));
-	set_detail(t, "%s", text);
 	stats_inc(t->env->stats, STAT_tls_failed);
 	takeover_memory_note(t->env->memory, t->params.server_addr, t->now_us);
 	t->facts.tls = FACT_TLS_FAILED;
-	pipeline_dispose(&t->pipeline);
-	t->reply_lines = 0;
-	smtp_framer_reset(&t->server_line);
-	enter_upstream(t, UPSTREAM_GONE);
+	server_gone(t, why);
 }

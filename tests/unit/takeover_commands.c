@@ -141,7 +141,6 @@ static void test_auth_exchange_goes_through(void **state)
 static void deferred(void)
 {
 	POLICY("* level=may mode=observe", "tls.example level=encrypt");
-	w.params.cause = TAKEOVER_RELAY;
 	scene_begin();
 	says(CLIENT, MAIL);
 	hears(CLIENT, "250 2.1.0 Ok\r\n");

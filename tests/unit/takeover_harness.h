@@ -175,9 +175,9 @@ __attribute__((unused)) static int scene_open(void **state)
 		.idle_timeout_us = 300000000, .tls_timeout_us = 30000000, .image = w_image, .emit = w_emit, .unix_time_us = w_unix,
 	};
 	w.params = (struct takeover_params){
-		.cause = TAKEOVER_UPGRADE, .end = {w_numbers(5000, 1000), w_numbers(1000, 5000)},
+		.end = {w_numbers(5000, 1000), w_numbers(1000, 5000)},
 		.client_addr = {[10] = 0xff, 0xff, 10, 77, 1, 1},
-		.server_addr = {[10] = 0xff, 0xff, 10, 77, 2, 1}, .server_port = 25, .flow_hash = 7, .hello_done = true, .ehlo = true,
+		.server_addr = {[10] = 0xff, 0xff, 10, 77, 2, 1}, .server_port = 25, .flow_hash = 7, .ehlo = true,
 		.capabilities = CAPS, .client_name = "client.example", .server_name = "mx.example",
 	};
 	POLICY("* level=encrypt");

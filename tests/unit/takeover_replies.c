@@ -118,8 +118,7 @@ static void test_messages_and_recipients_are_counted(void **state)
 static void test_hello_after_adoption(void **state)
 {
 	(void)state;
-	w.params.cause = TAKEOVER_STALLED;
-	w.params.hello_done = w.params.ehlo = false;
+	w.params.ehlo = false;
 	w.params.capabilities = 0;
 	scene_begin();
 	says(CLIENT, "EHLO client.example\r\n");

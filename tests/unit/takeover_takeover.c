@@ -28,7 +28,6 @@ static void test_unacknowledged_bytes_are_sent_again(void **state)
 static void test_session_without_mail(void **state)
 {
 	(void)state;
-	w.params.cause = TAKEOVER_STALLED;
 	scene_begin();
 	says(CLIENT, "QUIT\r\n");
 	hears(SERVER, "QUIT\r\n");
