@@ -62,6 +62,32 @@ void worker_tx(struct worker *worker, enum port_side port, struct rte_mbuf *mbuf
 		flush(worker, port);
 }
 
+struct rte_mbuf *worker_frame(struct worker *worker, enum port_side port, const struct packet_template *tmpl, const struct packet_tcp *tcp,
+                              uint16_t payload_len, uint8_t **payload)
+{
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(worker->config.pool[port]);
+	size_t headers = packet_build_headers_len(tmpl, tcp);
+
+	if (!mbuf || headers + payload_len > rte_pktmbuf_tailroom(mbuf)) {
+		rte_pktmbuf_free(mbuf);
+		stats_inc(worker->stats, STAT_drop_no_mbuf);
+		return NULL;
+	}
+	*payload = rte_pktmbuf_mtod(mbuf, uint8_t *) + headers;
+	return mbuf;
+}
+
+void worker_frame_tx(struct worker *worker, enum port_side port, struct rte_mbuf *mbuf, struct packet_template *tmpl,
+                     const struct packet_tcp *tcp, uint16_t payload_len)
+{
+	size_t len = packet_build(tmpl, tcp, payload_len, rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_tailroom(mbuf));
+
+	mbuf->data_len = (uint16_t)len;
+	mbuf->pkt_len = (uint32_t)len;
+	stats_inc(worker->stats, STAT_built_packets);
+	worker_tx(worker, port, mbuf);
+}
+
 /* ---- frames in ---- */
 
 /* ICMP about a flow that was taken over concerns waxseal's endpoint; about any other it passes (RFC 5927). */

@@ -43,19 +43,13 @@ static uint16_t window_left(const struct flow_track *side, uint32_t ack)
 
 static void send_built(struct worker *worker, enum port_side port, struct packet_template *template, const struct packet_tcp *tcp, const char *payload)
 {
-	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(worker->config.pool[port]);
-	if (!mbuf) {
-		stats_inc(worker->stats, STAT_drop_no_mbuf);
-		return;
-	}
-	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
 	uint16_t payload_len = (uint16_t)strlen(payload);
-	memcpy(frame + packet_build_headers_len(template, tcp), payload, payload_len);
-	size_t len = packet_build(template, tcp, payload_len, frame, rte_pktmbuf_tailroom(mbuf));
-	mbuf->data_len = (uint16_t)len;
-	mbuf->pkt_len = (uint32_t)len;
-	stats_inc(worker->stats, STAT_built_packets);
-	worker_tx(worker, port, mbuf);
+	uint8_t *room;
+	struct rte_mbuf *mbuf = worker_frame(worker, port, template, tcp, payload_len, &room);
+	if (!mbuf)
+		return;
+	memcpy(room, payload, payload_len);
+	worker_frame_tx(worker, port, mbuf, template, tcp, payload_len);
 }
 
 /* One segment to `to`, in the other side's name. */

@@ -78,6 +78,12 @@ struct worker {
 
 /* worker.c */
 void worker_tx(struct worker *worker, enum port_side port, struct rte_mbuf *mbuf);
+/* A frame of our own in two steps: room for its payload at *payload, which the caller fills, then headers and sending.
+ * NULL, counted, without a buffer or where it does not fit into one (an MSS of jumbo frames). */
+struct rte_mbuf *worker_frame(struct worker *worker, enum port_side port, const struct packet_template *tmpl, const struct packet_tcp *tcp,
+                              uint16_t payload_len, uint8_t **payload);
+void worker_frame_tx(struct worker *worker, enum port_side port, struct rte_mbuf *mbuf, struct packet_template *tmpl,
+                     const struct packet_tcp *tcp, uint16_t payload_len);
 void session_set_deadline(struct worker *worker, struct session *session, uint64_t deadline_us);
 static inline bool flow_inbound(const struct flow *flow) { return flow->client_port_side == OUTSIDE; }
 static inline enum port_side flow_port(const struct flow *flow, enum side side)

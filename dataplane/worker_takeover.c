@@ -147,25 +147,13 @@ static bool emit(void *context, void *session_context, enum side to, struct tcp_
 	_Static_assert(TCP_SACK_MAX == PACKET_SACK_MAX && sizeof(struct tcp_sack) == sizeof(struct packet_sack), "same blocks");
 	memcpy(tcp.sack, segment->sack, sizeof(tcp.sack));
 
-	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(worker->config.pool[port]);
-	if (!mbuf) {
-		stats_inc(worker->stats, STAT_drop_no_mbuf);
+	uint8_t *payload;
+	struct rte_mbuf *mbuf = worker_frame(worker, port, template, &tcp, segment->payload_len, &payload);
+	if (!mbuf)
 		return false;
-	}
-	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
-	size_t headers = packet_build_headers_len(template, &tcp), room = rte_pktmbuf_tailroom(mbuf);
-	if (headers + segment->payload_len > room) { /* an MSS beyond the buffers: jumbo frames are not built */
-		rte_pktmbuf_free(mbuf);
-		stats_inc(worker->stats, STAT_drop_no_mbuf);
-		return false;
-	}
-	tcp_payload(endpoint, segment, frame + headers);
-	size_t len = packet_build(template, &tcp, segment->payload_len, frame, room);
-	mbuf->data_len = (uint16_t)len;
-	mbuf->pkt_len = (uint32_t)len;
+	tcp_payload(endpoint, segment, payload);
 	session->flow->bytes[side_other(to)] += segment->payload_len;
-	stats_inc(worker->stats, STAT_built_packets);
-	worker_tx(worker, port, mbuf);
+	worker_frame_tx(worker, port, mbuf, template, &tcp, segment->payload_len);
 	return true;
 }
 
