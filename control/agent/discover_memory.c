@@ -17,8 +17,7 @@ static const struct { const char *name, *time; } family_names[FAMILIES] = {{"A",
 
 static const char *inet_text(const struct inet *addr, char out[INET6_ADDRSTRLEN])
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-	bool ipv4 = memcmp(addr->bytes, mapped, sizeof(mapped)) == 0;
+	bool ipv4 = policy_addr_is_ipv4(addr->bytes);
 
 	return inet_ntop(ipv4 ? AF_INET : AF_INET6, addr->bytes + (ipv4 ? 12 : 0), out, INET6_ADDRSTRLEN);
 }

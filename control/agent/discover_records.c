@@ -88,10 +88,10 @@ size_t records_mx(const struct discover_answer *answer, struct host **hosts, siz
 
 bool inet_usable(const struct inet *addr)
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff}, zeros[15];
+	static const uint8_t zeros[15];
 	const uint8_t *b = addr->bytes;
 
-	if (memcmp(b, mapped, sizeof(mapped)) == 0) /* 0/8, 127/8, 169.254/16, 224/4 and 240/4 */
+	if (policy_addr_is_ipv4(b)) /* 0/8, 127/8, 169.254/16, 224/4 and 240/4 */
 		return b[12] != 0 && b[12] != 127 && b[12] < 224 && !(b[12] == 169 && b[13] == 254);
 	return b[0] != 0xff && !(b[0] == 0xfe && (b[1] & 0xc0) == 0x80) && memcmp(b, zeros, sizeof(zeros)) != 0;
 }
@@ -111,7 +111,7 @@ size_t records_addresses(const struct discover_answer *answer, enum discover_typ
 	family->addrs = discover_must(calloc(answer->count, sizeof(*family->addrs)));
 	for (size_t i = 0; i < answer->count; i++) {
 		struct inet addr = {.bytes = {[10] = 0xff, [11] = 0xff}};
-		bool mapped = type == DISCOVER_AAAA && answer->len[i] == 16 && memcmp(answer->data[i], addr.bytes, 12) == 0;
+		bool mapped = type == DISCOVER_AAAA && answer->len[i] == 16 && policy_addr_is_ipv4(answer->data[i]);
 		if (answer->len[i] == len && !mapped)
 			memcpy(addr.bytes + (sizeof(addr.bytes) - (size_t)len), answer->data[i], (size_t)len);
 		if (answer->len[i] == len && !mapped && inet_usable(&addr))

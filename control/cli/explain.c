@@ -135,8 +135,7 @@ static void add_domain(struct candidates *c, const char *domain)
 
 static bool holds(const struct policy_prefix *p, const uint8_t addr[16])
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-	bool ipv6 = memcmp(addr, mapped, sizeof(mapped)) != 0;
+	bool ipv6 = !policy_addr_is_ipv4(addr);
 	const uint8_t *bytes = ipv6 ? addr : addr + 12;
 	unsigned whole = p->len / 8, rest = p->len % 8;
 

@@ -259,8 +259,7 @@ static uint32_t claiming_provider(const struct placing *p, size_t first, size_t 
 
 struct net discovered_net(const uint8_t addr[16])
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-	struct net net = {.len = 128, .ipv6 = memcmp(addr, mapped, sizeof(mapped)) != 0};
+	struct net net = {.len = 128, .ipv6 = !policy_addr_is_ipv4(addr)};
 
 	memcpy(net.addr, net.ipv6 ? addr : addr + 12, net.ipv6 ? 16 : 4);
 	net.len = net.ipv6 ? 128 : 32;

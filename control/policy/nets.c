@@ -47,7 +47,6 @@ static bool clear_host_bits(struct net *net)
 
 int net_parse(const char *text, struct net *out, struct why *why)
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 	char addr[INET6_ADDRSTRLEN + 1], meant[NET_TEXT_MAX];
 	size_t len = strcspn(text, "/");
 	struct net net = {.len = 0};
@@ -60,7 +59,7 @@ int net_parse(const char *text, struct net *out, struct why *why)
 	net.ipv6 = strchr(addr, ':') != NULL;
 	if (inet_pton(net.ipv6 ? AF_INET6 : AF_INET, addr, net.addr) != 1)
 		return why_set(why, "not a network; write ADDRESS/LENGTH, such as 203.0.113.0/24 or 2001:db8::/32");
-	if (net.ipv6 && memcmp(net.addr, mapped, sizeof(mapped)) == 0)
+	if (net.ipv6 && policy_addr_is_ipv4(net.addr))
 		return why_set(why, "a v4-mapped address; write it as IPv4");
 	net.len = net.ipv6 ? 128 : 32;
 	if (text[len] == '/') {

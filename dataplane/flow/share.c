@@ -14,9 +14,7 @@
 
 static uint32_t *slot(struct flow_share *share, unsigned row, const uint8_t client[16])
 {
-	static const uint8_t v4_mapped[12] = {[10] = 0xff, [11] = 0xff};
-	bool v4 = memcmp(client, v4_mapped, sizeof(v4_mapped)) == 0;
-	return &share->flows[row][rte_jhash(client, v4 ? SHARE_V4_BYTES : SHARE_V6_BYTES, share->seed[row]) % FLOW_SHARE_SLOTS];
+	return &share->flows[row][rte_jhash(client, policy_addr_is_ipv4(client) ? SHARE_V4_BYTES : SHARE_V6_BYTES, share->seed[row]) % FLOW_SHARE_SLOTS];
 }
 
 uint32_t flow_share_of(struct flow_share *share, const uint8_t client[16])

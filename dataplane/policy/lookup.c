@@ -71,9 +71,7 @@ static uint32_t find6(const struct image_prefix6 *all, uint32_t count, const uin
 static uint32_t find(const struct image_prefix4 *all4, uint32_t count4, const struct image_prefix6 *all6, uint32_t count6,
 		     const uint8_t addr[16])
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-
-	if (memcmp(addr, mapped, sizeof(mapped)) != 0)
+	if (!policy_addr_is_ipv4(addr))
 		return find6(all6, count6, addr);
 	return find4(all4, count4, (uint32_t)addr[12] << 24 | (uint32_t)addr[13] << 16 | (uint32_t)addr[14] << 8 | addr[15]);
 }

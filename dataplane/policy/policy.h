@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "image.h"
 
@@ -217,6 +218,13 @@ const char *policy_match(const struct policy_image *image, const struct image_ru
  * mean `nexthop` (may be NULL), "hostname" means `hostname` (may be NULL). */
 bool policy_name_matches(const struct policy_image *image, const struct image_rule *rule, const char *name,
                          const char *nexthop, const char *hostname);
+
+/* Is it an IPv4 address, ::ffff:a.b.c.d (RFC 4291, section 2.5.5.2)? Then addr[12..15] are its octets. */
+static inline bool policy_addr_is_ipv4(const uint8_t addr[16])
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	return memcmp(addr, mapped, sizeof(mapped)) == 0;
+}
 
 /* ---- shared with the writer of images ---- */
 

@@ -6,7 +6,6 @@
  */
 #include "stats.h"
 
-#include <arpa/inet.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,14 +35,9 @@ static void set_number(json_t *object, const char *name, uint64_t value)
 
 static void set_address(json_t *object, const char *name, const uint8_t address[16])
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-	char printed[INET6_ADDRSTRLEN];
+	char printed[STATS_ADDRESS_MAX];
 
-	if (memcmp(address, mapped, 12) == 0)
-		inet_ntop(AF_INET, address + 12, printed, sizeof(printed));
-	else
-		inet_ntop(AF_INET6, address, printed, sizeof(printed));
-	json_object_set_new_nocheck(object, name, json_string_nocheck(printed));
+	json_object_set_new_nocheck(object, name, json_string_nocheck(stats_address_text(address, printed)));
 }
 
 static void set_time(json_t *object, uint64_t at_us)

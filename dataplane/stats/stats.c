@@ -7,6 +7,7 @@
  */
 #include "stats.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -193,4 +194,10 @@ const char *stats_version_name(unsigned index)
 {
 	static const char *const names[STATS_VERSIONS] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3", "other"};
 	return names[index];
+}
+
+const char *stats_address_text(const uint8_t address[16], char out[STATS_ADDRESS_MAX])
+{
+	bool ipv4 = policy_addr_is_ipv4(address);
+	return inet_ntop(ipv4 ? AF_INET : AF_INET6, ipv4 ? address + 12 : address, out, STATS_ADDRESS_MAX);
 }

@@ -110,6 +110,9 @@ const char *stats_end_name(enum stats_end end);
 const char *stats_recipient_name(enum stats_recipient recipient);
 unsigned stats_version_index(uint16_t version);
 const char *stats_version_name(unsigned index);
+/* "10.77.1.1", "fd77::1"; returns `out`. */
+#define STATS_ADDRESS_MAX 46 /* with NUL */
+const char *stats_address_text(const uint8_t address[16], char out[STATS_ADDRESS_MAX]);
 
 /* Sums workers: `total` gets STATS_COUNTERS_N values; destinations are merged by name into a new array
  * of *count (caller frees). Safe while the workers run: each value is one atomic load. */

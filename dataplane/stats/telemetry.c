@@ -5,7 +5,6 @@
  * nothing. DPDK lets a name hold letters, digits, '_' and '/' only, so a destination's
  * "reasons.not-offered" goes out as "reasons/not_offered"; control/ turns it back.
  */
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,12 +159,9 @@ static int on_destination(const char *command, const char *params, struct rte_te
 
 static void add_endpoint(struct rte_tel_data *data, const char *name, const uint8_t address[16], uint16_t port)
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-	char printed[INET6_ADDRSTRLEN], full[INET6_ADDRSTRLEN + 16];
-	bool v4 = memcmp(address, mapped, 12) == 0;
+	char printed[STATS_ADDRESS_MAX], full[STATS_ADDRESS_MAX + 16];
 
-	inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? address + 12 : address, printed, sizeof(printed));
-	snprintf(full, sizeof(full), v4 ? "%s:%u" : "[%s]:%u", printed, port);
+	snprintf(full, sizeof(full), policy_addr_is_ipv4(address) ? "%s:%u" : "[%s]:%u", stats_address_text(address, printed), port);
 	rte_tel_data_add_dict_string(data, name, full);
 }
 

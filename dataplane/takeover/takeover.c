@@ -155,8 +155,7 @@ void takeover_input(struct takeover *t, enum side from, const struct packet *pac
 
 void takeover_too_big(struct takeover *t, enum side side, uint32_t seq, uint16_t mtu, uint64_t now_us)
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-	uint16_t headers = memcmp(t->params.server_addr, mapped, 12) == 0 ? 20 + 20 : 40 + 20;
+	uint16_t headers = policy_addr_is_ipv4(t->params.server_addr) ? 20 + 20 : 40 + 20;
 
 	t->now_us = now_us;
 	if (!t->over[side] && mtu > headers && tcp_too_big(t->end[side], seq, (uint16_t)(mtu - headers)))
