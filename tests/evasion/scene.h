@@ -25,7 +25,7 @@
 #include <rte_mbuf.h>
 
 #include "../../bpf/verdict.h"
-#include "../../control/policy/rules.h"
+#include "../unit/policy_lines.h"
 #include "flow/private.h"
 #include "worker_private.h"
 
@@ -408,24 +408,10 @@ SCENE void starttls(void)
 /* Rules as lines of a policy file. */
 SCENE void scene_policy(const char *const *lines)
 {
-	char error[RULES_ERROR_MAX];
-	size_t len;
-	struct ruleset *set = ruleset_new();
-	for (; *lines; lines++) {
-		struct rule *rule = rule_parse_line(*lines, error, sizeof(error));
-		if (!rule)
-			fail_msg("%s", error);
-		ruleset_put(set, rule);
-	}
-	void *bytes = ruleset_compile(set, 1, 1700000000, &len, error, sizeof(error));
-	assert_non_null(bytes);
-	struct policy_image *image = policy_image_parse(bytes, len, error, sizeof(error));
-	assert_non_null(image);
+	struct policy_image *image = image_of_lines(lines);
 	worker_set_image(s.worker, image);
 	policy_image_close(s.image);
 	s.image = image;
-	free(bytes);
-	ruleset_free(set);
 }
 #define POLICY(...) scene_policy((const char *const[]){__VA_ARGS__, NULL})
 

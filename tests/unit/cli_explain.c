@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "../../control/cli/explain.h"
-#include "../../control/policy/rules.h"
+#include "policy_lines.h"
 
 static struct policy_image *image;
 
@@ -19,21 +19,11 @@ static int begin(void **state)
 	static const char *const lines[] = {
 		"* may", ".example.org encrypt owner=\"the team\"", "mail.example.org verify match=mx.example.org mode=observe percent=5",
 		".sub.mail.example.org none", "provider:wide encrypt nets=142.0.0.0/8 domains=.org",
-		"provider:big dane nets=142.250.0.0/15,2a00:1450::/32 on_fail=reject", "provider:counted nets=142.250.7.0/24",
+		"provider:big dane nets=142.250.0.0/15,2a00:1450::/32 on_fail=reject", "provider:counted nets=142.250.7.0/24", NULL,
 	};
-	struct ruleset *set = ruleset_new();
-	char error[RULES_ERROR_MAX];
-	size_t len;
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
-		ruleset_put(set, rule_parse_line(lines[i], error, sizeof(error)));
-	void *bytes = ruleset_compile(set, 1, 1800000000, &len, error, sizeof(error));
-	assert_non_null(bytes);
-	image = policy_image_parse(bytes, len, error, sizeof(error));
-	assert_non_null(image);
-	free(bytes);
-	ruleset_free(set);
+	image = image_of_lines(lines);
 	return 0;
 }
 

@@ -1,18 +1,6 @@
 /* takeover/commands.c: what is forwarded, held, hidden or answered here, and in which order. */
 #include "takeover_harness.h"
 
-#define MAIL "MAIL FROM:<a@inside.example>\r\n"
-
-static void in_tls(void)
-{
-	scene_begin();
-	says(CLIENT, MAIL);
-	server_upgrades();
-	hears(SERVER, MAIL);
-	says(SERVER, "250 ok\r\n");
-	hears(CLIENT, "250 ok\r\n");
-}
-
 static void test_refused_recipient_waits_for_those_before_it(void **state)
 {
 	(void)state;

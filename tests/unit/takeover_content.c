@@ -1,8 +1,6 @@
 /* takeover/content.c: DATA and BDAT, octet for octet, and servers that see another end. */
 #include "takeover_harness.h"
 
-#define MAIL "MAIL FROM:<a@inside.example>\r\n"
-
 static void test_scan_finds_only_crlf_dot_crlf(void **state)
 {
 	static const struct { const char *text; size_t end; } cases[] = {

@@ -9,7 +9,7 @@
 
 #include "tls_peer.h"
 
-#include "../../control/policy/rules.h"
+#include "policy_lines.h"
 #include "takeover/private.h"
 
 #define CAPS (SMTP_CAP_STARTTLS | SMTP_CAP_PIPELINING | SMTP_CAP_SIZE | SMTP_CAP_CHUNKING)
@@ -140,22 +140,8 @@ static struct tcp_adoption w_numbers(uint32_t snd, uint32_t rcv)
 /* Rules as lines of a policy file; NULL ends the list. */
 static void scene_policy(const char *const *lines)
 {
-	char error[RULES_ERROR_MAX];
-	size_t len;
-	struct ruleset *set = ruleset_new();
-	for (; *lines; lines++) {
-		struct rule *rule = rule_parse_line(*lines, error, sizeof(error));
-		if (!rule)
-			fail_msg("%s", error);
-		ruleset_put(set, rule);
-	}
-	void *bytes = ruleset_compile(set, 1, 1700000000, &len, error, sizeof(error));
-	assert_non_null(bytes);
 	policy_image_close(w.image);
-	w.image = policy_image_parse(bytes, len, error, sizeof(error));
-	assert_non_null(w.image);
-	free(bytes);
-	ruleset_free(set);
+	w.image = image_of_lines(lines);
 }
 #define POLICY(...) scene_policy((const char *const[]){__VA_ARGS__, NULL})
 
@@ -261,6 +247,19 @@ __attribute__((unused)) static void server_upgrades(void)
 	server_begins_tls(&w.cert);
 	hears(SERVER, "EHLO client.example\r\n");
 	says(SERVER, TLS_HELLO);
+}
+
+#define MAIL "MAIL FROM:<a@inside.example>\r\n"
+
+/* A session whose MAIL has been taken inside TLS. */
+__attribute__((unused)) static void in_tls(void)
+{
+	scene_begin();
+	says(CLIENT, MAIL);
+	server_upgrades();
+	hears(SERVER, MAIL);
+	says(SERVER, "250 ok\r\n");
+	hears(CLIENT, "250 ok\r\n");
 }
 
 __attribute__((unused)) static struct takeover_outcome outcome(void)

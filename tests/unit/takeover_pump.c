@@ -1,18 +1,6 @@
 /* takeover/pump.c: slow peers, and every order of close. */
 #include "takeover_harness.h"
 
-#define MAIL "MAIL FROM:<a@inside.example>\r\n"
-
-static void in_tls(void)
-{
-	scene_begin();
-	says(CLIENT, MAIL);
-	server_upgrades();
-	says(SERVER, "250 ok\r\n");
-	w.heard_len[CLIENT] = w.heard_len[SERVER] = 0;
-	w.heard[CLIENT][0] = w.heard[SERVER][0] = 0;
-}
-
 static void test_quit_and_the_server_closes(void **state)
 {
 	(void)state;

@@ -1,18 +1,6 @@
 /* takeover/replies.c: each reply to its command; what the client must not see; servers out of step. */
 #include "takeover_harness.h"
 
-#define MAIL "MAIL FROM:<a@inside.example>\r\n"
-
-static void in_tls(void)
-{
-	scene_begin();
-	says(CLIENT, MAIL);
-	server_upgrades();
-	hears(SERVER, MAIL);
-	says(SERVER, "250 ok\r\n");
-	hears(CLIENT, "250 ok\r\n");
-}
-
 static void test_ehlo_is_filtered(void **state)
 {
 	(void)state;

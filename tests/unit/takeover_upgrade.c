@@ -1,8 +1,6 @@
 /* takeover/upgrade.c: STARTTLS, handshake, EHLO, and every way in which they fail. */
 #include "takeover_harness.h"
 
-#define MAIL "MAIL FROM:<a@inside.example>\r\n"
-
 static void test_a_plaintext_mail_goes_on_inside_tls(void **state)
 {
 	(void)state;

@@ -14,7 +14,7 @@
 
 #include "../../unit/tls_peer.h"
 #include "frames.h"
-#include "worker.h"
+#include "micro_worker.h"
 
 #define FLOWS 4096u
 #define CLIENTS 200u
@@ -29,8 +29,6 @@ static void transmit(void *context, enum port_side port, struct rte_mbuf **mbufs
 		micro_die("one frame in, one out");
 	last = mbufs[0];
 }
-static void event(void *context, const struct stats_event *what) { (void)context, (void)what; }
-static uint64_t unix_time(void *context) { (void)context; return 1700000000000000ull; }
 
 static size_t heap(void)
 {
@@ -41,28 +39,6 @@ static size_t heap(void)
 		if (rte_malloc_get_socket_stats(socket, &dpdk) == 0)
 			total += dpdk.heap_allocsz_bytes;
 	return total;
-}
-
-static struct worker *make_worker(struct rte_mempool *pool)
-{
-	static unsigned made;
-	char error[256] = "";
-	struct worker_config config = worker_config_default;
-	config.index = made++;
-	config.socket = SOCKET_ID_ANY;
-	config.flows = flow_limits_default;
-	config.flows.flows_max = FLOWS;
-	config.tcp = tcp_limits_default;
-	config.stats = stats_new();
-	config.pool[INSIDE] = config.pool[OUTSIDE] = pool;
-	config.transmit = transmit;
-	config.event = event;
-	config.unix_time_us = unix_time;
-	struct worker *worker = worker_new(&config, now, error, sizeof(error));
-	if (!worker)
-		micro_die(error);
-	worker_set_image(worker, policy_image_default());
-	return worker;
 }
 
 static void send_frame(struct worker *worker, struct frame_spec spec)
@@ -96,7 +72,7 @@ static void converse(struct worker *worker, uint32_t flow)
 
 static void flows(struct rte_mempool *pool)
 {
-	struct worker *worker = make_worker(pool);
+	struct worker *worker = micro_worker(FLOWS, pool, stats_new(), transmit, now);
 	struct flow_limits limits = flow_limits_default;
 	struct flow_ops none = {.closed = NULL}; /* nothing is put into it */
 	struct stats *stats = stats_new();

@@ -11,7 +11,7 @@
 
 #include "frames.h"
 #include "port/private.h"
-#include "worker.h"
+#include "micro_worker.h"
 
 #define PACKETS 250000u
 #define DIALOGUES 2048u
@@ -25,30 +25,6 @@ static void transmit(void *context, enum port_side port, struct rte_mbuf **mbufs
 	(void)context, (void)port;
 	memcpy(sent + sent_count, mbufs, count * sizeof(*mbufs));
 	sent_count += count;
-}
-static void event(void *context, const struct stats_event *what) { (void)context, (void)what; }
-static uint64_t unix_time(void *context) { (void)context; return 1700000000000000ull; }
-
-static struct worker *make_worker(uint32_t flows, struct rte_mempool *pool, struct stats *stats)
-{
-	static unsigned made;
-	char error[256] = "";
-	struct worker_config config = worker_config_default;
-	config.index = made++;
-	config.socket = SOCKET_ID_ANY;
-	config.flows = flow_limits_default;
-	config.flows.flows_max = flows;
-	config.tcp = tcp_limits_default;
-	config.stats = stats;
-	config.pool[INSIDE] = config.pool[OUTSIDE] = pool;
-	config.transmit = transmit;
-	config.event = event;
-	config.unix_time_us = unix_time;
-	struct worker *worker = worker_new(&config, now, error, sizeof(error));
-	if (!worker)
-		micro_die(error);
-	worker_set_image(worker, policy_image_default());
-	return worker;
 }
 
 enum what { FILL, WORKER, CLASSIFIER_AND_WORKER };
@@ -150,7 +126,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < count; i++) {
 		uint32_t n = (uint32_t)atoi(sizes[i]);
 		struct stats *stats = stats_new();
-		struct worker *worker = make_worker(n, pool, stats);
+		struct worker *worker = micro_worker(n, pool, stats, transmit, now);
 		sealed(worker, program, n, mbufs, FILL);
 		struct stats_worker load;
 		worker_load(worker, &load);
@@ -161,7 +137,7 @@ int main(int argc, char **argv)
 		worker_free(worker, now);
 		stats_free(stats);
 	}
-	struct worker *worker = make_worker(4096, pool, stats_new());
+	struct worker *worker = micro_worker(4096, pool, stats_new(), transmit, now);
 	dialogue(worker, mbufs[0]);
 	worker_free(worker, now);
 	return 0;
