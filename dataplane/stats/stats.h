@@ -147,6 +147,7 @@ size_t stats_event_json(const struct stats_event *event, char *out, size_t out_l
  *   /waxseal/destination,<n> {"name", "sessions.outbound.sealed": n, ..., "recipients.upgraded": n, "would.defer": n,
  *                             "reasons.not-offered": n, "versions.TLSv1.3": n, "resumed", "messages", "bytes"}; {} past the last
  *                             A name with dots goes out as "reasons/not_offered": DPDK takes no '.' and no '-'. Zeros are left out.
+ *                             0 takes the sum anew; the others are of that sum, while it is no older than a second.
  *   /waxseal/flows,<offset>  {"0": {"id","client","server","state","phase","age_s","destination","rule","bytes_client","bytes_server"}, "1": ... }, at most 16
  */
 struct stats_status {

@@ -5,14 +5,17 @@
  * nothing. DPDK lets a name hold letters, digits, '_' and '/' only, so a destination's
  * "reasons.not-offered" goes out as "reasons/not_offered"; control/ turns it back.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <rte_telemetry.h>
 
 #include "stats.h"
 
+#define SUM_AGE_MAX_S 1
 #define FLOWS_ANSWER_MAX 16 /* an answer is at most 16 KiB */
 
 static const struct stats_source *source;
@@ -143,17 +146,37 @@ static void add_destination(struct rte_tel_data *data, const struct stats_destin
 	rte_tel_data_add_dict_u64(data, "bytes", d->bytes);
 }
 
+/* Whoever reads all destinations asks once for each: one sum serves them, for a second at most. */
+static struct {
+	pthread_mutex_t lock; /* each client of the socket has a thread */
+	struct stats_destination *all;
+	unsigned count;
+	struct timespec at;
+} sum = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void sum_renew(bool first)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (!first && sum.all && now.tv_sec - sum.at.tv_sec <= SUM_AGE_MAX_S)
+		return;
+	free(sum.all);
+	sum.all = stats_sum_destinations(source->worker_stats, source->workers, &sum.count);
+	sum.at = now;
+}
+
 static int on_destination(const char *command, const char *params, struct rte_tel_data *data)
 {
-	unsigned count;
 	unsigned long index = index_of(params);
-	struct stats_destination *all = stats_sum_destinations(source->worker_stats, source->workers, &count);
 
 	(void)command;
 	rte_tel_data_start_dict(data);
-	if (all && index < count)
-		add_destination(data, &all[index]);
-	free(all);
+	pthread_mutex_lock(&sum.lock);
+	sum_renew(index == 0);
+	if (sum.all && index < sum.count)
+		add_destination(data, &sum.all[index]);
+	pthread_mutex_unlock(&sum.lock);
 	return 0;
 }
 
