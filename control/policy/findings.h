@@ -1,0 +1,20 @@
+/*
+ * findings.h - what agent and command agree upon about the agent's findings in Redis. All values are texts; times are
+ * Unix seconds; "" is "not known". Every appliance writes and reads them; nobody trusts them further than the DNS.
+ *
+ * discovered:<domain>  mx "mx1.a.example mx2.a.example" ("." takes none); addresses "mx1.a.example=192.0.2.1,2001:db8::1 ..."
+ *   ttl time error; secure: 1 if every answer was validated, mx_secure: 1 if the MX was
+ *   tlsa "mx1.a.example=STATE@TIME[,U-S-M-HEX]... ...": STATE is none (none, or not signed), secure, failed (the last known follow)
+ *   sts: of the last look, none | ok | the result type of RFC 8460, 4.3 that it failed with; sts_error: its why; sts_checked: when
+ *   sts_id sts_mode (enforce testing none) sts_mx "mx.a.example *.b.example" sts_max_age sts_time (fetched): the policy in force
+ * posture:<address>    time mx starttls (1, 0) version "TLSv1.3" cipher chain (ok, or what is wrong with it) names
+ *   "mx1.a.example *.a.example" cert key (SHA-256, hex) not_after dane (ok, failed, none) error: why there is no more than that
+ * seen:<address>       time: STARTTLS was last seen there; how: probe or session; by: the appliance
+ */
+#ifndef WAXSEAL_CONTROL_FINDINGS_H
+#define WAXSEAL_CONTROL_FINDINGS_H
+
+#define FINDINGS_POSTURE_TTL_S 604800u /* a posture that nobody renews is forgotten */
+#define FINDINGS_SEEN_TTL_S 7776000u   /* 90 days without TLS: its absence is no news any more */
+
+#endif
