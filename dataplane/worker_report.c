@@ -114,6 +114,7 @@ static void from_takeover(struct session *session, struct stats_event *event)
 	strlcpy(event->cipher, outcome.cipher, sizeof(event->cipher));
 	strlcpy(event->detail, outcome.detail, sizeof(event->detail));
 	strlcpy(event->server_name, session->server_name, sizeof(event->server_name));
+	event->facts = outcome.facts;
 	memcpy(event->bytes, outcome.bytes, sizeof(event->bytes));
 	for (unsigned i = 0; i < STATS_EVENT_RECIPIENTS_MAX; i++) {
 		strlcpy(event->rcpt[i].domain, outcome.rcpt[i].domain, sizeof(event->rcpt[i].domain));
@@ -121,8 +122,21 @@ static void from_takeover(struct session *session, struct stats_event *event)
 	}
 }
 
+/* Of a session whose dialogue was followed, and not taken over. */
+static void watch_facts(const struct session *session, struct stats_facts *facts)
+{
+	if (session->tls && session->tls->version) { /* cut for what the endpoints had agreed on */
+		*facts = (struct stats_facts){.known = true, .offered = true, .end_to_end = true, .tls = FACT_TLS_UP,
+		                              .version = session->tls->version};
+	} else if (session->smtp && session->smtp->hello_done && session->smtp->ehlo) {
+		facts->known = true;
+		facts->offered = session->smtp->capabilities & SMTP_CAP_STARTTLS;
+	}
+}
+
 static void from_watch(const struct session *session, struct stats_event *event)
 {
+	watch_facts(session, &event->facts);
 	event->end = (uint8_t)session->end;
 	event->reason = (uint8_t)session->reason;
 	event->messages = session->messages;
@@ -146,6 +160,7 @@ void worker_report(struct worker *worker, struct flow *flow)
 		.duration_us = worker->now_us - flow->opened_us,
 		.flow_id = flow->id,
 		.client_port = flow->key.client_port,
+		.flow_hash = flow->hash,
 		.direction = flow_inbound(flow) ? INBOUND : OUTBOUND,
 		.end = flow->joined ? END_UNKNOWN : END_NOTHING,
 		.tls_version_index = STATS_VERSIONS,
@@ -164,6 +179,8 @@ void worker_report(struct worker *worker, struct flow *flow)
 	} else if (flow->cipher) {
 		event.end = END_SEALED;
 		event.reason = REASON_SEALED;
+		event.facts = (struct stats_facts){.known = true, .offered = true, .end_to_end = true, .tls = FACT_TLS_UP,
+		                                   .version = stats_version_wire(flow->version_index)};
 		event.tls_version_index = flow->version_index;
 	}
 	if (event.end == END_SEALED) {

@@ -62,6 +62,31 @@ int policy_level_parse(const char *text, enum policy_level *out)
 	return -EINVAL;
 }
 
+const char *policy_tls_name(enum policy_tls tls)
+{
+	switch (tls) {
+	case FACT_TLS_NONE: return "none";
+	case FACT_TLS_REFUSED: return "refused";
+	case FACT_TLS_FAILED: return "failed";
+	case FACT_TLS_UP: return "up";
+	}
+	return "?";
+}
+
+const char *policy_chain_name(enum policy_chain chain)
+{
+	switch (chain) {
+	case CHAIN_UNSEEN: return "unseen";
+	case CHAIN_TRUSTED: return "trusted";
+	case CHAIN_UNTRUSTED: return "untrusted";
+	case CHAIN_SELF_SIGNED: return "self-signed";
+	case CHAIN_EXPIRED: return "expired";
+	case CHAIN_NOT_YET_VALID: return "not-yet-valid";
+	case CHAIN_INVALID: return "invalid";
+	}
+	return "?";
+}
+
 const char *policy_reason_name(enum policy_reason reason)
 {
 	return (unsigned)reason < POLICY_REASONS ? reasons[reason].name : "?";

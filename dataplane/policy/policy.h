@@ -120,6 +120,8 @@ static inline bool policy_rule_demands(const struct image_rule *rule) { return r
 /* The effective action: ALLOW when only observed. */
 static inline enum policy_action policy_effect(struct policy_decision d) { return d.observed ? POLICY_ALLOW : d.action; }
 
+const char *policy_tls_name(enum policy_tls tls);           /* "refused", for events */
+const char *policy_chain_name(enum policy_chain chain);     /* "self-signed" */
 const char *policy_reason_name(enum policy_reason reason);  /* "not-offered", for counters and events */
 const char *policy_result_type(enum policy_reason reason);  /* "starttls-not-supported"; NULL if no failure */
 

@@ -66,6 +66,42 @@ static void set_recipients(json_t *object, const struct stats_event *event)
 	json_object_set_new_nocheck(object, "recipient_domains", list);
 }
 
+static void set_digest(json_t *object, const char *name, const uint8_t digest[32])
+{
+	char hex[2 * 32 + 1];
+
+	for (int i = 0; i < 32; i++)
+		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	json_object_set_new_nocheck(object, name, json_string_nocheck(hex));
+}
+
+static void set_facts(json_t *object, const struct stats_facts *facts)
+{
+	json_t *known, *names;
+
+	if (!facts->known)
+		return;
+	known = json_object();
+	json_object_set_new_nocheck(known, "offered", json_boolean(facts->offered));
+	json_object_set_new_nocheck(known, "end_to_end", json_boolean(facts->end_to_end));
+	json_object_set_new_nocheck(known, "tls", json_string_nocheck(policy_tls_name((enum policy_tls)facts->tls)));
+	if (facts->tls == FACT_TLS_UP) {
+		json_object_set_new_nocheck(known, "version", json_string_nocheck(stats_version_name(stats_version_index(facts->version))));
+		json_object_set_new_nocheck(known, "chain", json_string_nocheck(policy_chain_name((enum policy_chain)facts->chain)));
+	}
+	if (facts->has_certificate) {
+		set_digest(known, "certificate_sha256", facts->certificate_sha256);
+		set_digest(known, "key_sha256", facts->key_sha256);
+		names = json_array();
+		for (unsigned i = 0; i < STATS_EVENT_NAMES_MAX && facts->names[i][0]; i++)
+			json_array_append_new(names, text(facts->names[i], sizeof(facts->names[i])));
+		json_object_set_new_nocheck(known, "names", names);
+		if (facts->names_cut)
+			json_object_set_new_nocheck(known, "names_cut", json_true());
+	}
+	json_object_set_new_nocheck(object, "facts", known);
+}
+
 size_t stats_event_json(const struct stats_event *event, char *out, size_t out_len)
 {
 	json_t *object = json_object();
@@ -87,6 +123,8 @@ size_t stats_event_json(const struct stats_event *event, char *out, size_t out_l
 	if (tls && event->tls_version_index < STATS_VERSIONS)
 		json_object_set_new_nocheck(object, "tls", json_string_nocheck(stats_version_name(event->tls_version_index)));
 	SET_TEXT(object, "cipher", event->cipher);
+	set_facts(object, &event->facts);
+	set_number(object, "flow_hash", event->flow_hash);
 	set_number(object, "messages", event->messages);
 	set_number(object, "recipients", event->recipients);
 	set_recipients(object, event);

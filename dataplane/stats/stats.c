@@ -190,6 +190,11 @@ unsigned stats_version_index(uint16_t version)
 	return version >= 0x0301 && version <= 0x0304 ? version - 0x0301u : STATS_VERSIONS - 1;
 }
 
+uint16_t stats_version_wire(unsigned index)
+{
+	return index < STATS_VERSIONS - 1 ? (uint16_t)(0x0301 + index) : 0;
+}
+
 const char *stats_version_name(unsigned index)
 {
 	static const char *const names[STATS_VERSIONS] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3", "other"};

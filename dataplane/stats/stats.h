@@ -109,6 +109,7 @@ const char *stats_counter_help(enum stats_counter counter);
 const char *stats_end_name(enum stats_end end);
 const char *stats_recipient_name(enum stats_recipient recipient);
 unsigned stats_version_index(uint16_t version);
+uint16_t stats_version_wire(unsigned index); /* the way back; 0 for "other" */
 const char *stats_version_name(unsigned index);
 /* "10.77.1.1", "fd77::1"; returns `out`. */
 #define STATS_ADDRESS_MAX 46 /* with NUL */
@@ -122,6 +123,18 @@ struct stats_destination *stats_sum_destinations(struct stats *const *workers, u
 /* ---- events ---- */
 
 #define STATS_EVENT_RECIPIENTS_MAX 8 /* domains told apart in one event; the rest is only counted */
+#define STATS_EVENT_NAMES_MAX 16     /* names of a certificate; `names_cut` if it has more, or longer ones */
+
+/* What policy_decide() had to go by, so that `waxseal policy try` and `explain` can ask it again. */
+struct stats_facts {
+	bool known;       /* the server's EHLO reply, or TLS, was seen */
+	bool offered, end_to_end;
+	uint8_t tls, chain; /* enum policy_tls, enum policy_chain */
+	uint16_t version;   /* on the wire */
+	bool has_certificate, names_cut;
+	uint8_t certificate_sha256[32], key_sha256[32];
+	char names[STATS_EVENT_NAMES_MAX][64]; /* the certificate's DNS names */
+};
 
 struct stats_event {
 	uint64_t at_us;           /* Unix time */
@@ -130,6 +143,8 @@ struct stats_event {
 	uint8_t client[16], server[16];
 	uint16_t client_port;
 	uint8_t direction, end, reason, tls_version_index;
+	uint32_t flow_hash;       /* places the flow for `percent` */
+	struct stats_facts facts;
 	char destination[64], rule[64], server_name[64], cipher[48], detail[128];
 	uint32_t messages, recipients;
 	struct { char domain[64]; uint8_t fate; } rcpt[STATS_EVENT_RECIPIENTS_MAX];

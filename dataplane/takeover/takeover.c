@@ -246,6 +246,9 @@ bool takeover_settled(const struct takeover *t)
 void takeover_outcome(const struct takeover *t, struct takeover_outcome *out)
 {
 	*out = t->outcome;
+	out->facts.known = t->facts.tls != FACT_TLS_NONE || !(t->capabilities & TAKEOVER_CAP_UNKNOWN);
+	out->facts.offered = t->facts.tls != FACT_TLS_NONE || (t->promised | t->capabilities) & SMTP_CAP_STARTTLS;
+	out->facts.tls = (uint8_t)t->facts.tls;
 	if (t->outcome.end == END_CUT)
 		return;
 	if (t->carried)

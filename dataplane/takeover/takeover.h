@@ -105,6 +105,7 @@ struct takeover_outcome {
 	uint32_t messages, recipients;
 	struct { char domain[64]; uint8_t fate; } rcpt[STATS_EVENT_RECIPIENTS_MAX];
 	uint64_t bytes[SIDES];         /* payload of each side */
+	struct stats_facts facts;      /* of the server, by what this session saw last */
 	char detail[128];              /* "certificate name mx.wrong.example", TLS error text ... */
 };
 void takeover_outcome(const struct takeover *takeover, struct takeover_outcome *out);

@@ -115,6 +115,32 @@ void upgrade_replied(struct takeover *t, enum smtp_verb verb, uint16_t code)
 		hello_replied(t, code);
 }
 
+static bool note_name(void *context, const char *name)
+{
+	struct stats_facts *noted = context;
+
+	for (unsigned i = 0; i < STATS_EVENT_NAMES_MAX && strlen(name) < sizeof(noted->names[i]); i++) {
+		if (noted->names[i][0])
+			continue;
+		strlcpy(noted->names[i], name, sizeof(noted->names[i]));
+		return false;
+	}
+	noted->names_cut = true;
+	return false;
+}
+
+static void note_facts(struct takeover *t, const struct tls_facts *facts)
+{
+	struct stats_facts *noted = &t->outcome.facts;
+
+	noted->version = facts->version;
+	noted->chain = (uint8_t)facts->chain;
+	noted->has_certificate = facts->has_certificate;
+	memcpy(noted->certificate_sha256, facts->certificate_sha256, sizeof(noted->certificate_sha256));
+	memcpy(noted->key_sha256, facts->key_sha256, sizeof(noted->key_sha256));
+	tls_client_any_name(t->tls, note_name, noted);
+}
+
 static void established(struct takeover *t)
 {
 	const struct tls_facts *facts = tls_client_facts(t->tls);
@@ -124,6 +150,7 @@ static void established(struct takeover *t)
 	t->facts.chain = (enum policy_chain)facts->chain;
 	t->outcome.tls_version = facts->version;
 	t->outcome.resumed = facts->resumed;
+	note_facts(t, facts);
 	strlcpy(t->outcome.cipher, facts->cipher, sizeof(t->outcome.cipher));
 	if (*facts->chain_error)
 		set_detail(t, "certificate %s: %s", facts->subject, facts->chain_error);

@@ -42,6 +42,49 @@ static void test_whole_event(void **state)
 	json_decref(json);
 }
 
+static const char *member(const json_t *object, const char *name)
+{
+	return json_string_value(json_object_get(object, name));
+}
+
+static void test_facts(void **state)
+{
+	struct stats_event event = example();
+	char line[8192];
+	(void)state;
+	size_t len = stats_event_json(&event, line, sizeof(line));
+	json_t *json = json_loadb(line, len, 0, NULL);
+	assert_null(json_object_get(json, "facts")); /* nothing was seen: nothing is said */
+	json_decref(json);
+
+	event.flow_hash = 4000000000u;
+	event.facts = (struct stats_facts){.known = true, .offered = true, .tls = FACT_TLS_UP, .chain = CHAIN_SELF_SIGNED, .version = 0x0303,
+	                                   .has_certificate = true, .names = {"mx.example", "*.mail\x1b.example"}, .names_cut = true};
+	event.facts.key_sha256[31] = 0xab;
+	len = stats_event_json(&event, line, sizeof(line));
+	json = json_loadb(line, len, 0, NULL);
+	const json_t *facts = json_object_get(json, "facts"), *names = json_object_get(facts, "names");
+	assert_int_equal(json_integer_value(json_object_get(json, "flow_hash")), 4000000000u);
+	assert_true(json_is_true(json_object_get(facts, "offered")) && json_is_false(json_object_get(facts, "end_to_end")));
+	assert_true(json_is_true(json_object_get(facts, "names_cut")));
+	assert_string_equal(member(facts, "tls"), "up");
+	assert_string_equal(member(facts, "version"), "TLSv1.2");
+	assert_string_equal(member(facts, "chain"), "self-signed");
+	assert_int_equal(strlen(member(facts, "certificate_sha256")), 64);
+	assert_string_equal(member(facts, "key_sha256") + 62, "ab");
+	assert_int_equal(json_array_size(names), 2);
+	assert_string_equal(json_string_value(json_array_get(names, 1)), "*.mail?.example");
+	json_decref(json);
+
+	/* The longest names there are still leave a whole line. */
+	for (unsigned i = 0; i < STATS_EVENT_NAMES_MAX; i++)
+		memset(event.facts.names[i], '"', sizeof(event.facts.names[i]));
+	for (unsigned i = 0; i < STATS_EVENT_RECIPIENTS_MAX; i++)
+		memset(event.rcpt[i].domain, '"', sizeof(event.rcpt[i].domain));
+	memset(event.detail, '"', sizeof(event.detail));
+	assert_true(stats_event_json(&event, line, sizeof(line)) > 0);
+}
+
 static void test_hostile_strings(void **state)
 {
 	struct stats_event event = example();
@@ -71,7 +114,7 @@ static void test_no_room(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_event), cmocka_unit_test(test_hostile_strings), cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_whole_event), cmocka_unit_test(test_facts), cmocka_unit_test(test_hostile_strings), cmocka_unit_test(test_no_room),
 	};
 	return cmocka_run_group_tests_name("stats_event", tests, NULL, NULL);
 }

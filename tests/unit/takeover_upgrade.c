@@ -22,6 +22,12 @@ static void test_a_plaintext_mail_goes_on_inside_tls(void **state)
 	assert_int_equal(stats_destination(w.env.stats, "*")->reasons[REASON_UPGRADED], 1);
 	assert_int_equal(stats_destination(w.env.stats, "*")->recipients[RCPT_UPGRADED], 1);
 	assert_string_equal(SSL_get_servername(w.tls.ssl, TLSEXT_NAMETYPE_host_name), "mx.example");
+	assert_true(outcome().facts.known && outcome().facts.offered && !outcome().facts.end_to_end && outcome().facts.has_certificate);
+	assert_int_equal(outcome().facts.tls, FACT_TLS_UP);
+	assert_int_equal(outcome().facts.chain, CHAIN_TRUSTED);
+	assert_int_equal(outcome().facts.version, TLS1_3_VERSION);
+	assert_string_equal(outcome().facts.names[0], "mx.example");
+	assert_false(outcome().facts.names_cut || outcome().facts.names[1][0]);
 }
 
 static void test_helo_client_is_probed_with_ehlo(void **state)
@@ -54,6 +60,8 @@ static void test_454_is_refused_and_the_session_goes_on(void **state)
 	hears(CLIENT, "250 ok\r\n");
 	assert_int_equal(outcome().end, END_DEFERRED);
 	assert_int_equal(outcome().reason, REASON_STARTTLS_REFUSED);
+	assert_true(outcome().facts.known && outcome().facts.offered && !outcome().facts.has_certificate);
+	assert_int_equal(outcome().facts.tls, FACT_TLS_REFUSED);
 }
 
 static void test_454_under_may_goes_on_in_clear(void **state)
