@@ -85,6 +85,7 @@ static uint32_t add_rule(struct compiler *c, const struct rule *rule)
 	struct image_rule *out = &c->rules[c->rule_count];
 
 	*out = rule->values;
+	out->otherwise = IMAGE_NONE;
 	out->name = strings_put(&c->strings, rule->name);
 	out->servername = strings_put(&c->strings, servername_of(rule));
 	out->ciphers = rule->ciphers ? strings_put(&c->strings, ciphers_openssl(rule->ciphers)) : 0;
@@ -106,6 +107,7 @@ static uint32_t add_builtin(struct compiler *c, const char *name, enum policy_ki
 		.percent = 100,
 		.match_first = c->match_count,
 		.fingerprint_first = c->fingerprint_count,
+		.otherwise = IMAGE_NONE,
 	};
 	return c->rule_count++;
 }
@@ -349,6 +351,14 @@ static uint8_t *assemble(const struct compiler *c, uint64_t generation, size_t *
 	h.inbound4 = place(&end, (uint32_t)c->inbound.count4, sizeof(struct image_prefix4));
 	h.inbound6 = place(&end, (uint32_t)c->inbound.count6, sizeof(struct image_prefix6));
 	h.inbound_domains = place(&end, c->inbound_domains.slot_count, sizeof(struct image_domain));
+	h.servers = place(&end, 0, sizeof(struct image_server));
+	h.hosts = place(&end, 0, sizeof(struct image_host));
+	h.tlsa = place(&end, 0, sizeof(struct image_tlsa));
+	h.octets = place(&end, 0, 1);
+	h.sts = place(&end, 0, sizeof(struct image_sts));
+	h.probed = place(&end, 0, sizeof(struct image_probed));
+	h.probed_names = place(&end, 0, sizeof(uint32_t));
+	h.seen = place(&end, 0, sizeof(struct image_seen));
 	h.strings = place(&end, (uint32_t)c->strings.len, 1);
 	h.total_bytes = end;
 	image = must(calloc(1, end));

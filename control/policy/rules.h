@@ -18,6 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../../dataplane/policy/policy.h"
+
 #define RULES_ERROR_MAX 512
 #define RULES_LINE_MAX 8192
 
@@ -63,21 +65,87 @@ int ruleset_read(struct ruleset *set, const char *path, void (*report)(void *con
  * (one prefix in two providers ...). `now` (Unix seconds) leaves out what has expired. */
 void *ruleset_compile(const struct ruleset *set, uint64_t generation, uint64_t now, size_t *len, char *error, size_t error_len);
 
-/* What the DNS says: `addr` (network byte order, IPv4 as v4-mapped) is an MX of `domain`, by the name `mx`.
- * Names are lower case and such as the image may hold. */
+/* What the agent found. Names are lower case, without a final dot; addresses in network byte order, IPv4 as v4-mapped;
+ * times are Unix seconds. All of it comes from outside: what the image could not hold is left out alone, and counted. */
+
+/* `addr` is an MX of `domain`, by the name `mx`. */
 struct discovered_claim {
 	const char *domain, *mx;
 	uint16_t preference;
 	uint8_t addr[16];
+	bool mx_secure; /* the domain's MX was validated by DNSSEC */
 };
-struct discovered {
-	const struct discovered_claim *claims; /* in any order */
+
+/* One TLSA record as the DNS has it, usable or not: the compiler tells. */
+struct discovered_tlsa {
+	uint8_t usage, selector, matching;
+	uint16_t len;
+	const uint8_t *data;
+};
+struct discovered_host {
+	const char *mx;
+	const char *base;     /* TLSA base domain where the name is an alias; NULL: mx itself */
+	enum policy_tlsa tlsa; /* NONE, SECURE (with records) or FAILED; a host that was not asked about does not stand here */
+	const struct discovered_tlsa *records;
+	size_t record_count;
+};
+
+/* A domain's MTA-STS: the policy in force (STS_NONE: none, or of mode none) and what went wrong at the last look, if
+ * anything; both can be: a policy that was fetched earlier outlives a failed fetch (RFC 8461, section 3.3). */
+struct discovered_sts {
+	const char *domain;
+	enum policy_sts mode;
+	enum policy_sts_error error;
+	const char *const *mx; /* patterns: mx.example.org, *.example.org */
+	size_t mx_count;
+};
+
+struct discovered_probe {
+	uint8_t addr[16];
+	uint64_t at;
+	uint16_t version;        /* wire version; 0: no TLS could be had */
+	enum policy_chain chain;
+	enum policy_dane dane;   /* against the host's TLSA records; UNSEEN: it has none */
+	const char *const *names; /* of the certificate */
+	size_t name_count;
+	uint8_t certificate_sha256[32], key_sha256[32];
+};
+
+struct discovered_seen {
+	uint8_t addr[16];
+	uint64_t at;
+};
+
+struct discovered { /* each array in any order */
+	const struct discovered_claim *claims;
 	size_t count;
+	const struct discovered_host *hosts;
+	size_t host_count;
+	const struct discovered_sts *sts;
+	size_t sts_count;
+	const struct discovered_probe *probes;
+	size_t probe_count;
+	const struct discovered_seen *seen;
+	size_t seen_count;
 	/* Filled in: */
 	size_t prefixes, ties, left_out; /* addresses placed; claimed by two providers; no room for them in the image */
 	char tie[RULES_ERROR_MAX];       /* the first tie, as a line; "" */
+	size_t refused;                  /* findings that no image can hold: a name that is none, a TLSA set too long ... */
+	char refusal[RULES_ERROR_MAX];   /* the first of them, as a line; "" */
 };
-/* The same, with the addresses of rules' domains in it: discovered.c says which goes where. `discovered` may be NULL. */
+/* The findings of a JSON file, for `waxseal policy compile --discovered FILE` and for tests: compile without an agent.
+ * NULL with `error`. All of these may be left out:
+ *   {"mx":    [{"domain": "a.example", "mx": "mx.a.example", "addr": "192.0.2.1", "preference": 10, "secure": true}, ...],
+ *    "tlsa":  {"mx.a.example": {"state": "none | secure | failed", "base": "alias.example", "records": ["3 1 1 AB12..."]}, ...},
+ *    "sts":   {"a.example": {"mode": "none | testing | enforce", "mx": ["mx.a.example", "*.b.example"], "error": "sts-webpki-invalid"}},
+ *    "probe": {"192.0.2.1": {"at": 1700000000, "version": "TLSv1.3", "chain": "trusted | untrusted | self-signed | expired |
+ *              not-yet-valid | invalid", "dane": "matched | no-match | name-mismatch | expired | invalid", "names": ["mx.a.example"],
+ *              "cert": "SHA256", "key": "SHA256"}},
+ *    "seen":  {"192.0.2.1": 1700000000}} */
+struct discovered *discovered_read(const char *path, char *error, size_t error_len);
+void discovered_free(struct discovered *discovered); /* one that discovered_read() made */
+/* The same, with what was found in it: discovered.c says which address goes where, findings.c what becomes of the rest.
+ * `discovered` may be NULL. */
 void *ruleset_compile_discovered(const struct ruleset *set, struct discovered *discovered, uint64_t generation, uint64_t now,
 				 size_t *len, char *error, size_t error_len);
 /* The names whose MX are of interest: plain domains with a rule, and those in providers' lists. `each` may get one twice. */

@@ -172,7 +172,7 @@ struct default_image {
 static struct image_rule default_rule(uint32_t name, enum policy_kind kind)
 {
 	return (struct image_rule){
-		.name = name, .kind = (uint8_t)kind, .level = LEVEL_MAY, .mode = MODE_OBSERVE, .percent = 100};
+		.name = name, .kind = (uint8_t)kind, .level = LEVEL_MAY, .mode = MODE_OBSERVE, .percent = 100, .otherwise = IMAGE_NONE};
 }
 
 struct policy_image *policy_image_default(void)
@@ -200,6 +200,14 @@ struct policy_image *policy_image_default(void)
 	h->client4 = h->inbound4 = h->prefix4;
 	h->client6 = h->inbound6 = h->prefix6;
 	h->inbound_domains = h->domains;
+	h->servers = (struct image_section){sizeof(image), 0, sizeof(struct image_server)};
+	h->hosts = (struct image_section){sizeof(image), 0, sizeof(struct image_host)};
+	h->tlsa = (struct image_section){sizeof(image), 0, sizeof(struct image_tlsa)};
+	h->octets = (struct image_section){sizeof(image), 0, 1};
+	h->sts = (struct image_section){sizeof(image), 0, sizeof(struct image_sts)};
+	h->probed = (struct image_section){sizeof(image), 0, sizeof(struct image_probed)};
+	h->probed_names = h->matches;
+	h->seen = (struct image_section){sizeof(image), 0, sizeof(struct image_seen)};
 	image.rules[0] = default_rule(DEFAULT_STAR, POLICY_DEFAULT);
 	image.rules[1] = default_rule(DEFAULT_INBOUND, POLICY_INBOUND);
 	image.destinations[0].name = DEFAULT_STAR;

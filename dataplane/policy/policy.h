@@ -28,6 +28,19 @@ enum policy_on_fail { ON_FAIL_DEFER, ON_FAIL_REJECT };
 enum policy_e2e { E2E_TRUST, E2E_PROBE };
 enum policy_unknown { UNKNOWN_TLS, UNKNOWN_PASS, UNKNOWN_RESET };
 enum policy_pass { PASS_PASS, PASS_RESET };
+enum policy_stripped { STRIPPED_PASS, STRIPPED_REFUSE };
+/* Whose word a rule is. An operator's goes before DANE, and DANE before MTA-STS. */
+enum policy_origin { ORIGIN_OPERATOR, ORIGIN_DANE, ORIGIN_STS };
+/* What the DNS says of a host's TLSA records. UNKNOWN: nobody has asked (yet), or the name is not known. */
+enum policy_tlsa {
+	TLSA_UNKNOWN,
+	TLSA_NONE,     /* none that DNSSEC vouches for */
+	TLSA_SECURE,   /* there are, and at least one is usable */
+	TLSA_UNUSABLE, /* there are, and none is usable: TLS is mandatory, authentication is not (RFC 7672, section 2.2) */
+	TLSA_FAILED,   /* bogus, or no answer: nobody can tell that there are none (RFC 7672, section 2.1.2) */
+};
+enum policy_sts { STS_NONE, STS_TESTING, STS_ENFORCE };
+enum policy_sts_error { STS_OK, STS_FETCH_ERROR, STS_POLICY_INVALID, STS_WEBPKI_INVALID };
 enum policy_pin { PIN_CERTIFICATE, PIN_KEY }; /* SHA-256 of the leaf certificate, or of its SubjectPublicKeyInfo */
 
 const char *policy_level_name(enum policy_level level); /* "dane-only" */
@@ -44,6 +57,9 @@ enum policy_tls {
 
 /* First thing found wrong with the chain; CHAIN_UNSEEN for end-to-end sessions, where it is hidden. */
 enum policy_chain { CHAIN_UNSEEN, CHAIN_TRUSTED, CHAIN_UNTRUSTED, CHAIN_SELF_SIGNED, CHAIN_EXPIRED, CHAIN_NOT_YET_VALID, CHAIN_INVALID };
+
+/* A certificate against a host's TLSA records: what the first fault is. */
+enum policy_dane { DANE_UNSEEN, DANE_MATCHED, DANE_NO_MATCH, DANE_NAME_MISMATCH, DANE_EXPIRED, DANE_INVALID };
 
 struct policy_facts {
 	bool end_to_end;   /* the client encrypted by itself */

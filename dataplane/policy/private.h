@@ -24,6 +24,14 @@ struct policy_image {
 	const struct image_prefix4 *client4, *inbound4;
 	const struct image_prefix6 *client6, *inbound6;
 	const struct image_domain *inbound_domains;
+	const struct image_server *servers;
+	const struct image_host *hosts;
+	const struct image_tlsa *tlsa;
+	const uint8_t *octets;
+	const struct image_sts *sts;
+	const struct image_probed *probed;
+	const uint32_t *probed_names;
+	const struct image_seen *seen;
 };
 
 /* Sets the section pointers and checks everything. 0, or -EINVAL with a one-line `error`. */

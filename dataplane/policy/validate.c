@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SECTIONS 13
+#define SECTIONS 21
 #define PREFIX_DEPTH_MAX 129 /* nested prefixes have rising lengths 0..128 */
 
 struct check {
@@ -57,6 +57,14 @@ static const struct section_spec sections[SECTIONS] = {
 	SECTION(inbound4, sizeof(struct image_prefix4), 0, IMAGE_PREFIXES_MAX),
 	SECTION(inbound6, sizeof(struct image_prefix6), 0, IMAGE_PREFIXES_MAX),
 	SECTION(inbound_domains, sizeof(struct image_domain), 0, IMAGE_SLOTS_MAX),
+	SECTION(servers, sizeof(struct image_server), 0, IMAGE_SERVERS_MAX),
+	SECTION(hosts, sizeof(struct image_host), 0, IMAGE_HOSTS_MAX),
+	SECTION(tlsa, sizeof(struct image_tlsa), 0, IMAGE_TLSA_MAX),
+	SECTION(octets, 1, 0, IMAGE_OCTETS_MAX),
+	SECTION(sts, sizeof(struct image_sts), 0, IMAGE_STS_MAX),
+	SECTION(probed, sizeof(struct image_probed), 0, IMAGE_PROBED_MAX),
+	SECTION(probed_names, sizeof(uint32_t), 0, IMAGE_PROBED_MAX * 16u),
+	SECTION(seen, sizeof(struct image_seen), 0, IMAGE_SEEN_MAX),
 };
 
 static const struct image_section *section_at(const struct image_header *h, const struct section_spec *spec)
@@ -137,6 +145,14 @@ static void set_pointers(struct policy_image *image)
 	image->inbound4 = (const void *)(image->base + h->inbound4.offset);
 	image->inbound6 = (const void *)(image->base + h->inbound6.offset);
 	image->inbound_domains = (const void *)(image->base + h->inbound_domains.offset);
+	image->servers = (const void *)(image->base + h->servers.offset);
+	image->hosts = (const void *)(image->base + h->hosts.offset);
+	image->tlsa = (const void *)(image->base + h->tlsa.offset);
+	image->octets = image->base + h->octets.offset;
+	image->sts = (const void *)(image->base + h->sts.offset);
+	image->probed = (const void *)(image->base + h->probed.offset);
+	image->probed_names = (const void *)(image->base + h->probed_names.offset);
+	image->seen = (const void *)(image->base + h->seen.offset);
 }
 
 /* ---- strings ---- */
@@ -210,8 +226,8 @@ static int check_rule_values(struct check *c, uint32_t i, const struct image_rul
 		      {"mode", r->mode, MODE_OBSERVE},           {"on_fail", r->on_fail, ON_FAIL_REJECT},
 		      {"e2e", r->e2e, E2E_PROBE},                {"unknown", r->unknown, UNKNOWN_RESET},
 		      {"nonsmtp", r->nonsmtp, PASS_RESET},       {"overload", r->overload, PASS_RESET},
-		      {"percent", r->percent, 100},              {"reserved0", r->reserved0, 0},
-		      {"reserved1", r->reserved1 != 0, 0}};
+		      {"percent", r->percent, 100},              {"stripped", r->stripped, STRIPPED_REFUSE},
+		      {"origin", r->origin, ORIGIN_STS}};
 
 	for (size_t k = 0; k < sizeof(values) / sizeof(values[0]); k++)
 		if (values[k].value > values[k].max)

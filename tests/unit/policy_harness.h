@@ -31,6 +31,14 @@ struct made {
 	struct image_prefix4 client4[4], inbound4[4];
 	struct image_prefix6 client6[4], inbound6[4];
 	struct image_domain inbound_domains[16];
+	struct image_server servers[8];
+	struct image_host hosts[8];
+	struct image_tlsa tlsa[8];
+	uint8_t octets[256];
+	struct image_sts sts[8];
+	struct image_probed probed[4];
+	uint32_t probed_names[8];
+	struct image_seen seen[4];
 	char strings[4096];
 };
 
@@ -57,7 +65,7 @@ static inline uint32_t made_rule(enum policy_kind kind, enum policy_level level,
 	assert_true(made.header.rules.count < 16);
 	made.rules[made.header.rules.count] = (struct image_rule){
 		.name = made_string(name), .kind = (uint8_t)kind, .level = (uint8_t)level, .percent = 100,
-		.match_first = made.header.matches.count, .fingerprint_first = made.header.fingerprints.count};
+		.otherwise = IMAGE_NONE, .match_first = made.header.matches.count, .fingerprint_first = made.header.fingerprints.count};
 	return made.header.rules.count++;
 }
 
@@ -158,6 +166,14 @@ static inline void made_begin(void)
 	made.header.inbound4 = MADE_SECTION(inbound4, 0);
 	made.header.inbound6 = MADE_SECTION(inbound6, 0);
 	made.header.inbound_domains = MADE_SECTION(inbound_domains, 16);
+	made.header.servers = MADE_SECTION(servers, 0);
+	made.header.hosts = MADE_SECTION(hosts, 0);
+	made.header.tlsa = MADE_SECTION(tlsa, 0);
+	made.header.octets = MADE_SECTION(octets, 0);
+	made.header.sts = MADE_SECTION(sts, 0);
+	made.header.probed = MADE_SECTION(probed, 0);
+	made.header.probed_names = MADE_SECTION(probed_names, 0);
+	made.header.seen = MADE_SECTION(seen, 0);
 	for (int i = 0; i < 16; i++)
 		made.domains[i].name = made.inbound_domains[i].name = IMAGE_NONE;
 	made_rule(POLICY_DEFAULT, LEVEL_MAY, "*");

@@ -139,8 +139,8 @@ static void rules(void **state)
 	REFUSED(made.rules[2].nonsmtp = 2, "rules[2]: nonsmtp");
 	REFUSED(made.rules[2].overload = 255, "rules[2]: overload");
 	REFUSED(made.rules[2].percent = 101, "rules[2]: percent");
-	REFUSED(made.rules[2].reserved0 = 1, "rules[2]: reserved0");
-	REFUSED(made.rules[2].reserved1 = 256, "rules[2]: reserved1");
+	REFUSED(made.rules[2].stripped = 2, "rules[2]: stripped");
+	REFUSED(made.rules[2].origin = 3, "rules[2]: origin");
 	REFUSED(made.rules[2].protocol_min = 0x0300, "rules[2]: protocol_min");
 	REFUSED(made.rules[2].protocol_min = 0x0305, "rules[2]: protocol_min");
 	REFUSED(made.rules[2].match_count = IMAGE_MATCHES_MAX + 1, "rules[2]: matches");
