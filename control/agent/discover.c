@@ -14,6 +14,7 @@
 #include "../../dataplane/policy/policy.h"
 
 #define TOKEN_SLOT_BITS 16
+#define TLSA_BELOW "_25._tcp."
 
 void *discover_must(void *memory)
 {
@@ -30,6 +31,8 @@ void hosts_free(struct host *hosts, size_t count)
 		free(hosts[i].name);
 		free(hosts[i].family[FAMILY_A].addrs);
 		free(hosts[i].family[FAMILY_AAAA].addrs);
+		tlsa_dispose(&hosts[i].tlsa);
+		free(hosts[i].alias);
 	}
 	free(hosts);
 }
@@ -137,7 +140,7 @@ static bool hosts_equal(const struct host *a, size_t a_count, const struct host 
 	for (size_t i = 0; i < a_count; i++)
 		if (strcmp(a[i].name, b[i].name) || a[i].preference != b[i].preference ||
 		    !families_equal(&a[i].family[FAMILY_A], &b[i].family[FAMILY_A]) ||
-		    !families_equal(&a[i].family[FAMILY_AAAA], &b[i].family[FAMILY_AAAA]))
+		    !families_equal(&a[i].family[FAMILY_AAAA], &b[i].family[FAMILY_AAAA]) || !tlsa_equal(&a[i].tlsa, &b[i].tlsa))
 			return false;
 	return true;
 }
@@ -164,6 +167,9 @@ static void keep_known(struct discover *discover, struct domain *domain, uint64_
 			to->count = from->count;
 			to->good_at = from->good_at;
 		}
+		struct tlsa_set *set = &domain->next[i].tlsa;
+		if (set->state == FOUND_FAILED && known && known->tlsa.good_at + discover->config->dns_keep_s > now_s)
+			tlsa_copy(set, &known->tlsa);
 	}
 }
 
@@ -180,6 +186,14 @@ static bool expire_known(struct discover *discover, struct domain *domain, uint6
 			family->count = 0;
 			lost = true;
 		}
+	for (size_t i = 0; i < domain->host_count; i++) {
+		struct tlsa_set *set = &domain->hosts[i].tlsa;
+		if (!set->good_at || set->good_at + discover->config->dns_keep_s > now_s)
+			continue;
+		tlsa_dispose(set);
+		*set = (struct tlsa_set){.state = FOUND_FAILED};
+		lost = true;
+	}
 	return lost;
 }
 
@@ -253,18 +267,25 @@ static void end_round(struct discover *discover, struct domain *domain, struct d
 
 /* ---- questions and answers ---- */
 
-static bool ask(struct discover *discover, struct domain *domain, size_t host, enum discover_type type, struct discover_time now)
+static bool ask(struct discover *discover, struct domain *domain, struct question want, struct discover_time now)
 {
-	const char *name = type == DISCOVER_MX ? domain->name : domain->next[host].name;
+	const struct host *host = want.type == DISCOVER_MX ? NULL : &domain->next[want.host];
+	const char *name = !host ? domain->name : want.alias ? host->alias : host->name;
+	char below[sizeof(TLSA_BELOW) + IMAGE_DOMAIN_MAX + 1];
+
+	if (want.type == DISCOVER_TLSA) {
+		snprintf(below, sizeof(below), TLSA_BELOW "%s", name);
+		name = below;
+	}
 
 	for (size_t tried = 0; tried < DISCOVER_QUESTIONS_MAX; tried++) {
 		size_t slot = discover->next_slot++ % DISCOVER_QUESTIONS_MAX;
 		struct question *question = &discover->questions[slot];
 		if (question->domain)
 			continue;
-		*question = (struct question){.domain = domain, .host = host, .type = type, .asked_us = now.us,
-					      .token = ++discover->serial << TOKEN_SLOT_BITS | slot};
-		if (!discover->ops->ask(discover->context, name, type, question->token)) {
+		*question = (struct question){.domain = domain, .host = want.host, .type = want.type, .alias = want.alias,
+					      .asked_us = now.us, .token = ++discover->serial << TOKEN_SLOT_BITS | slot};
+		if (!discover->ops->ask(discover->context, name, want.type, question->token)) {
 			question->domain = NULL;
 			return false;
 		}
@@ -290,12 +311,73 @@ static void ask_addresses(struct discover *discover, struct domain *domain, stru
 	enter_state(domain, ASKING_ADDRESSES);
 	for (size_t i = 0; i < domain->next_count; i++)
 		for (int f = 0; f < FAMILIES; f++)
-			if (!ask(discover, domain, i, types[f], now)) {
+			if (ask(discover, domain, (struct question){.host = i, .type = types[f]}, now)) {
+				domain->next[i].open++;
+			} else {
 				domain->next[i].family[f].failed = true;
 				note_failure(discover, domain, domain->next[i].name, "cannot be asked now");
 			}
+	for (size_t i = 0; i < domain->next_count; i++)
+		if (!domain->next[i].open)
+			domain->next[i].tlsa.state = FOUND_FAILED;
 	if (!domain->open)
 		end_round(discover, domain, now);
+}
+
+static void ask_tlsa(struct discover *discover, struct domain *domain, size_t at, bool alias, struct discover_time now)
+{
+	if (ask(discover, domain, (struct question){.host = at, .type = DISCOVER_TLSA, .alias = alias}, now))
+		return;
+	domain->next[at].tlsa.state = FOUND_FAILED;
+	note_failure(discover, domain, domain->next[at].name, "cannot be asked now");
+}
+
+/* RFC 7672, section 2.2.2: servers of zones that are not signed may not even answer questions for TLSA. */
+static void after_addresses(struct discover *discover, struct domain *domain, size_t at, struct discover_time now)
+{
+	struct host *host = &domain->next[at];
+	bool some = false, secure = true, failed = false;
+
+	for (int f = 0; f < FAMILIES; f++) {
+		failed |= host->family[f].failed;
+		some |= host->family[f].count > 0;
+		secure &= host->family[f].secure || !host->family[f].count;
+	}
+	if (some && secure) {
+		ask_tlsa(discover, domain, at, host->alias != NULL, now);
+	} else {
+		host->tlsa.state = some ? FOUND_INSECURE : failed ? FOUND_FAILED : FOUND_NONE;
+		host->tlsa.good_at = failed ? 0 : now.unix_s;
+	}
+}
+
+static void take_tlsa(struct discover *discover, struct domain *domain, const struct question *question,
+		      const struct discover_answer *answer, struct discover_time now)
+{
+	struct host *host = &domain->next[question->host];
+	struct tlsa_set *set = &host->tlsa;
+
+	set->good_at = now.unix_s;
+	switch (answer->status) {
+	case DISCOVER_FAILED:
+		set->state = FOUND_FAILED;
+		set->good_at = 0;
+		return;
+	case DISCOVER_OK:
+		if (!answer->secure)
+			break;
+		records_tlsa(answer, set);
+		set->good_at = set->state == FOUND_FAILED ? 0 : now.unix_s;
+		if (set->state != FOUND_FAILED)
+			return;
+		note_failure(discover, domain, host->name, "TLSA records past a limit");
+		return;
+	case DISCOVER_NONE:
+		break;
+	}
+	set->state = answer->secure ? FOUND_NONE : FOUND_INSECURE;
+	if (question->alias) /* then below the name that the MX record has */
+		ask_tlsa(discover, domain, question->host, false, now);
 }
 
 static void start_round(struct discover *discover, struct domain *domain, struct discover_time now)
@@ -303,10 +385,11 @@ static void start_round(struct discover *discover, struct domain *domain, struct
 	domain->round_ttl = UINT32_MAX;
 	domain->failed = false;
 	domain->secure = true;
+	domain->mx_secure = false;
 	domain->tried_at = now.unix_s;
 	enter_state(domain, ASKING_MX);
 	discover->busy++;
-	if (!ask(discover, domain, 0, DISCOVER_MX, now)) {
+	if (!ask(discover, domain, (struct question){.type = DISCOVER_MX}, now)) {
 		note_failure(discover, domain, domain->name, "cannot be asked now");
 		end_round(discover, domain, now);
 	}
@@ -328,6 +411,7 @@ static void take_mx(struct discover *discover, struct domain *domain, const stru
 	bool null_mx = false;
 
 	domain->implicit = false;
+	domain->mx_secure = answer->secure;
 	if (answer->status == DISCOVER_OK)
 		discover->counts.ignored += records_mx(answer, &domain->next, &domain->next_count, &null_mx);
 	domain->null_mx = null_mx;
@@ -340,31 +424,47 @@ static void take_mx(struct discover *discover, struct domain *domain, const stru
 	}
 }
 
+static void take_addresses(struct discover *discover, struct domain *domain, const struct question *question,
+			   const struct discover_answer *answer, struct discover_time now)
+{
+	struct host *host = &domain->next[question->host];
+	struct family *family = &host->family[question->type == DISCOVER_AAAA ? FAMILY_AAAA : FAMILY_A];
+
+	family->failed = answer->status == DISCOVER_FAILED;
+	family->secure = answer->secure;
+	if (!family->failed) {
+		family->good_at = now.unix_s;
+		discover->counts.ignored += records_addresses(answer, question->type, family);
+	}
+	if (family->count && family->secure && answer->canonical && !host->alias && strcmp(answer->canonical, host->name) != 0 &&
+	    *answer->canonical && policy_domain_valid(answer->canonical))
+		host->alias = discover_must(strdup(answer->canonical));
+	if (--host->open == 0)
+		after_addresses(discover, domain, question->host, now);
+}
+
 void discover_answered(struct discover *discover, uint64_t token, const struct discover_answer *answer, struct discover_time now)
 {
-	struct question *question = &discover->questions[token & ((1u << TOKEN_SLOT_BITS) - 1)];
-	struct domain *domain = question->domain;
+	struct question *slot = &discover->questions[token & ((1u << TOKEN_SLOT_BITS) - 1)], question = *slot;
+	struct domain *domain = question.domain;
 
-	if (!domain || question->token != token)
+	if (!domain || question.token != token)
 		return;
-	question->domain = NULL;
+	slot->domain = NULL;
 	discover->open--;
 	domain->open--;
 	discover->counts.answers++;
-	struct family *family = question->type == DISCOVER_MX ? NULL
-			      : &domain->next[question->host].family[question->type == DISCOVER_AAAA ? FAMILY_AAAA : FAMILY_A];
-	if (answer->status == DISCOVER_FAILED) {
-		note_failure(discover, domain, family ? domain->next[question->host].name : domain->name, answer->why);
-		if (family)
-			family->failed = true;
-	} else {
+	if (answer->status == DISCOVER_FAILED)
+		note_failure(discover, domain, question.type == DISCOVER_MX ? domain->name : domain->next[question.host].name, answer->why);
+	else
 		take_ttl(domain, answer);
-		if (family) {
-			family->good_at = now.unix_s;
-			discover->counts.ignored += records_addresses(answer, question->type, family);
-		} else {
+	if (question.type == DISCOVER_MX) {
+		if (answer->status != DISCOVER_FAILED)
 			take_mx(discover, domain, answer);
-		}
+	} else if (question.type == DISCOVER_TLSA) {
+		take_tlsa(discover, domain, &question, answer, now);
+	} else {
+		take_addresses(discover, domain, &question, answer, now);
 	}
 	if (domain->state == ASKING_MX && !domain->failed)
 		ask_addresses(discover, domain, now);

@@ -1,12 +1,14 @@
 /*
- * discover.h - where the mail of every rule's domain goes: MX, A and AAAA, kept current and kept in mind.
+ * discover.h - where the mail of every rule's domain goes: MX, A, AAAA and TLSA, kept current and kept in mind.
  *
  * Enters: the domains that rules name, answers of the DNS, the time. Leaves: questions (ops), and claims for the
  * compiler: "this address is an MX of that domain, by this name". Invariants: what the DNS said last holds until
  * it says something else; a failure (SERVFAIL, silence, bogus) is no answer and touches only its own name, whose
  * addresses are kept for keep_s; "there is none" is an answer. RFC 5321, section 5.1: without MX the domain itself
  * is its server; RFC 7505: "MX 0 ." means that there is none. Names and addresses from outside that cannot be a
- * mail server's are left out, and never repeated. No I/O, no clock.
+ * mail server's are left out, and never repeated. RFC 7672, section 2.2: the TLSA of an MX is asked for only where its
+ * addresses are validated, below the name that an alias leads to first; a TLSA question that fails is not "none".
+ * No I/O, no clock.
  */
 #ifndef WAXSEAL_DISCOVER_H
 #define WAXSEAL_DISCOVER_H
@@ -23,6 +25,8 @@
 #define DISCOVER_BUSY_MAX 32          /* domains asked about at once */
 #define DISCOVER_MX_MAX 16            /* of one domain, the most preferred */
 #define DISCOVER_ADDRESSES_MAX 32     /* of one MX and family, the lowest: a rotated answer is the same answer */
+#define DISCOVER_TLSA_MAX 32          /* records of one MX; past it none is left out unseen: the set has failed */
+#define DISCOVER_TLSA_BYTES_MAX 4096  /* of one record's data: a whole certificate fits */
 #define DISCOVER_QUESTIONS_MAX (DISCOVER_BUSY_MAX * 2 * DISCOVER_MX_MAX)
 #define DISCOVER_TTL_MAX_S 86400u
 #define DISCOVER_NEGATIVE_MAX_S 3600u /* a domain that comes into being is not missed for longer */
@@ -31,7 +35,7 @@
 #define DISCOVER_RETRY_MAX_S 300u
 #define DISCOVER_ERROR_MAX 128
 
-enum discover_type { DISCOVER_MX, DISCOVER_A, DISCOVER_AAAA };
+enum discover_type { DISCOVER_MX, DISCOVER_A, DISCOVER_AAAA, DISCOVER_TLSA, DISCOVER_TXT };
 enum discover_status { DISCOVER_OK, DISCOVER_NONE, DISCOVER_FAILED };
 
 struct discover_answer {
@@ -39,6 +43,7 @@ struct discover_answer {
 	bool secure; /* validated */
 	uint32_t ttl;
 	const char *why; /* of NONE and FAILED */
+	const char *canonical; /* the name that aliases led to, without a final dot; NULL: the one asked for */
 	const uint8_t *const *data; /* rdata of each record, in wire form without compression */
 	const int *len;
 	size_t count;
@@ -84,10 +89,10 @@ void discover_recall(struct discover *discover, const json_t *memory, struct dis
 #define DISCOVER_TEXT_MAX (DISCOVER_MX_MAX * (256 + 2 * DISCOVER_ADDRESSES_MAX * 48))
 struct discover_row {
 	const char *domain, *error;
-	char *mx, *addresses; /* "mx1.example.org mx2.example.org", "mx1.example.org=192.0.2.1,2001:db8::1 ..."; the caller frees */
+	char *mx, *addresses, *tlsa; /* as ../policy/findings.h has them; the caller frees */
 	uint32_t ttl;
 	uint64_t time; /* of the last full answer, Unix seconds; 0: never */
-	bool secure;
+	bool secure, mx_secure;
 };
 bool discover_next_untold(struct discover *discover, struct discover_row *row);
 void discover_tell_again(struct discover *discover); /* Redis may have lost them */

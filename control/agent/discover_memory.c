@@ -64,6 +64,19 @@ const struct discovered_claim *discover_claims(struct discover *discover, size_t
 
 /* ---- memory ---- */
 
+static char *tlsa_text(const struct tlsa_set *set)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return NULL;
+	tlsa_print(set, out);
+	fclose(out);
+	return text;
+}
+
 static json_t *host_json(const struct host *host)
 {
 	json_t *object = json_pack("{s:s, s:i}", "name", host->name, "preference", host->preference);
@@ -76,6 +89,9 @@ static json_t *host_json(const struct host *host)
 		json_object_set_new(object, family_names[f].name, addrs);
 		json_object_set_new(object, family_names[f].time, json_integer((json_int_t)host->family[f].good_at));
 	}
+	char *tlsa = tlsa_text(&host->tlsa);
+	json_object_set_new(object, "tlsa", json_string(tlsa ? tlsa : ""));
+	free(tlsa);
 	return object;
 }
 
@@ -90,8 +106,8 @@ json_t *discover_remember(const struct discover *discover)
 		json_t *mx = json_array();
 		for (size_t h = 0; h < domain->host_count; h++)
 			json_array_append_new(mx, host_json(&domain->hosts[h]));
-		json_t *object = json_pack("{s:I, s:i, s:s, s:o}", "time", (json_int_t)domain->good_at, "ttl", (int)domain->ttl,
-					   "error", domain->error, "mx", mx);
+		json_t *object = json_pack("{s:I, s:i, s:s, s:b, s:o}", "time", (json_int_t)domain->good_at, "ttl", (int)domain->ttl,
+					   "error", domain->error, "mx_secure", domain->mx_secure, "mx", mx);
 		json_object_set_new(root, domain->name, object);
 	}
 	return root;
@@ -118,6 +134,19 @@ static void recall_family(struct discover *discover, struct family *family, cons
 	}
 }
 
+static void recall_tlsa(struct discover *discover, struct tlsa_set *set, const char *text, uint64_t now_s)
+{
+	if (!text)
+		return;
+	tlsa_read(text, set);
+	if (set->good_at > now_s)
+		set->good_at = now_s;
+	if (!set->count || set->good_at + discover->config->dns_keep_s > now_s)
+		return;
+	tlsa_dispose(set);
+	set->state = FOUND_FAILED;
+}
+
 static void recall_domain(struct discover *discover, const char *name, const json_t *memory, struct discover_time now)
 {
 	struct domain *domain = discover_add(name, now);
@@ -136,9 +165,11 @@ static void recall_domain(struct discover *discover, const char *name, const jso
 		to->preference = (uint16_t)json_integer_value(json_object_get(host, "preference"));
 		for (int f = 0; f < FAMILIES; f++)
 			recall_family(discover, &to->family[f], host, f, now.unix_s);
+		recall_tlsa(discover, &to->tlsa, json_string_value(json_object_get(host, "tlsa")), now.unix_s);
 	}
 	domain->good_at = time > 0 ? (uint64_t)time : 0;
 	domain->tried_at = domain->good_at;
+	domain->mx_secure = json_is_true(json_object_get(memory, "mx_secure"));
 	domain->untold = true;
 	discover->domains[discover->count++] = domain;
 }
@@ -204,6 +235,22 @@ static char *addresses_text(const struct domain *domain)
 	return text;
 }
 
+static char *all_tlsa_text(const struct domain *domain)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return NULL;
+	for (size_t h = 0; h < domain->host_count; h++) {
+		fprintf(out, "%s%s=", h ? " " : "", domain->hosts[h].name);
+		tlsa_print(&domain->hosts[h].tlsa, out);
+	}
+	fclose(out);
+	return text;
+}
+
 bool discover_next_untold(struct discover *discover, struct discover_row *row)
 {
 	for (; discover->told < discover->count; discover->told++) {
@@ -212,8 +259,8 @@ bool discover_next_untold(struct discover *discover, struct discover_row *row)
 			continue;
 		domain->untold = false;
 		*row = (struct discover_row){.domain = domain->name, .error = domain->error, .mx = mx_text(domain),
-					     .addresses = addresses_text(domain), .ttl = domain->ttl, .time = domain->good_at,
-					     .secure = domain->secure};
+					     .addresses = addresses_text(domain), .tlsa = all_tlsa_text(domain), .ttl = domain->ttl, .time = domain->good_at,
+					     .secure = domain->secure, .mx_secure = domain->mx_secure};
 		return true;
 	}
 	discover->told = 0;

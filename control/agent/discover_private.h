@@ -4,6 +4,8 @@
 #ifndef WAXSEAL_DISCOVER_PRIVATE_H
 #define WAXSEAL_DISCOVER_PRIVATE_H
 
+#include <stdio.h>
+
 #include "discover.h"
 
 #define TIMEOUT_SWEEP_US 100000
@@ -14,17 +16,42 @@ struct inet {
 	uint8_t bytes[16]; /* network byte order, IPv4 as v4-mapped */
 };
 
+struct tlsa {
+	uint8_t usage, selector, matching;
+	uint16_t len;
+	uint8_t *data;
+};
+
+enum found_tlsa {
+	FOUND_UNASKED,
+	FOUND_NONE,     /* validated: there are none */
+	FOUND_INSECURE, /* the MX' addresses or its TLSA are not signed: no DANE */
+	FOUND_SECURE,
+	FOUND_FAILED,   /* nobody knows; the records are those known last */
+	FOUND_STATES
+};
+
+struct tlsa_set {
+	enum found_tlsa state;
+	struct tlsa *records; /* ascending */
+	size_t count;
+	uint64_t good_at; /* Unix seconds of the answer */
+};
+
 struct family {
 	struct inet *addrs; /* ascending */
 	size_t count;
 	uint64_t good_at; /* Unix seconds of the answer */
-	bool failed;      /* in this round */
+	bool failed, secure; /* in this round */
 };
 
 struct host {
 	char *name;
 	uint16_t preference;
 	struct family family[FAMILIES];
+	struct tlsa_set tlsa;
+	char *alias;   /* where its addresses really stand, validated; NULL */
+	unsigned open; /* questions for its addresses */
 };
 
 enum domain_state { WAITING, ASKING_MX, ASKING_ADDRESSES };
@@ -38,7 +65,7 @@ struct domain {
 	uint64_t due_us;
 	uint32_t ttl;
 	unsigned failures; /* rounds in a row */
-	bool null_mx, implicit, secure, untold;
+	bool null_mx, implicit, secure, mx_secure, untold;
 	char error[DISCOVER_ERROR_MAX];
 	/* this round */
 	struct host *next;
@@ -52,6 +79,7 @@ struct question {
 	struct domain *domain; /* NULL: free */
 	size_t host;
 	enum discover_type type;
+	bool alias; /* TLSA, below the host's alias */
 	uint64_t token, asked_us;
 };
 
@@ -78,6 +106,14 @@ void hosts_free(struct host *hosts, size_t count);
 /* records.c: rdata to hosts and addresses; both return how many records were left out. */
 size_t records_mx(const struct discover_answer *answer, struct host **hosts, size_t *count, bool *null_mx);
 size_t records_addresses(const struct discover_answer *answer, enum discover_type type, struct family *family);
+/* Sorted, each once; past a limit the set has failed. */
+void records_tlsa(const struct discover_answer *answer, struct tlsa_set *set);
+void tlsa_dispose(struct tlsa_set *set);
+bool tlsa_equal(const struct tlsa_set *a, const struct tlsa_set *b);
+void tlsa_copy(struct tlsa_set *to, const struct tlsa_set *from); /* the records and their time */
+void tlsa_print(const struct tlsa_set *set, FILE *out);
+void tlsa_read(const char *text, struct tlsa_set *set); /* UNASKED where it is not what tlsa_print writes */
+extern const char *const found_tlsa_names[FOUND_STATES];
 bool inet_usable(const struct inet *addr); /* can a mail server have it? */
 
 #endif

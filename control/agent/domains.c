@@ -77,7 +77,8 @@ static void tell_one(struct domains *domains, const struct discover_row *row)
 	snprintf(time, sizeof(time), "%" PRIu64, row->time);
 	snprintf(expire, sizeof(expire), "%" PRIu32, domains->config->dns_keep_s);
 	const char *set[] = {"HSET", key, "mx", row->mx ? row->mx : "", "addresses", row->addresses ? row->addresses : "",
-			     "ttl", ttl, "time", time, "error", row->error, "secure", row->secure ? "1" : "0"};
+			     "ttl", ttl, "time", time, "error", row->error, "secure", row->secure ? "1" : "0",
+			     "mx_secure", row->mx_secure ? "1" : "0", "tlsa", row->tlsa ? row->tlsa : ""};
 	const char *end[] = {"EXPIRE", key, expire};
 	watch_write(domains->watch, sizeof(set) / sizeof(set[0]), set);
 	watch_write(domains->watch, sizeof(end) / sizeof(end[0]), end); /* whose rule is gone is forgotten with time */
@@ -93,6 +94,7 @@ static void tell(struct domains *domains)
 		tell_one(domains, &row);
 		free(row.mx);
 		free(row.addresses);
+		free(row.tlsa);
 	}
 }
 

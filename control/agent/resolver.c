@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unbound.h>
 
+#include "../../dataplane/policy/image.h"
+
 #define CLASS_IN 1
 #define SERVERS " ,\t"
 
@@ -38,7 +40,7 @@ struct resolver {
 	size_t next; /* where to look for a free one */
 };
 
-static const int types[] = {[DISCOVER_MX] = 15, [DISCOVER_A] = 1, [DISCOVER_AAAA] = 28};
+static const int types[] = {[DISCOVER_MX] = 15, [DISCOVER_A] = 1, [DISCOVER_AAAA] = 28, [DISCOVER_TLSA] = 52, [DISCOVER_TXT] = 16};
 
 static void finish(struct question *question, const struct discover_answer *answer)
 {
@@ -51,11 +53,26 @@ static void fail(struct question *question, const char *why)
 	finish(question, &(struct discover_answer){.status = DISCOVER_FAILED, .why = why});
 }
 
+/* As discover.c writes names; NULL if there is none, or none that fits. */
+static const char *lower_name(const char *name, char out[IMAGE_DOMAIN_MAX + 1])
+{
+	size_t len = name ? strlen(name) : 0;
+
+	while (len && name[len - 1] == '.')
+		len--;
+	if (!len || len > IMAGE_DOMAIN_MAX)
+		return NULL;
+	for (size_t i = 0; i < len; i++)
+		out[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] - 'A' + 'a' : name[i]);
+	out[len] = 0;
+	return out;
+}
+
 static void on_result(void *memory, int error, struct ub_result *result)
 {
 	struct question *question = memory;
 	struct discover_answer answer = {.status = DISCOVER_FAILED, .why = "no answer"};
-	char why[64];
+	char why[64], canonical[IMAGE_DOMAIN_MAX + 1];
 
 	if (!question->used) {
 		ub_resolve_free(result);
@@ -71,6 +88,7 @@ static void on_result(void *memory, int error, struct ub_result *result)
 		answer.secure = result->secure;
 		answer.data = (const uint8_t *const *)result->data;
 		answer.len = result->len;
+		answer.canonical = lower_name(result->canonname, canonical);
 		while (result->data[answer.count])
 			answer.count++;
 	} else if (result->rcode == 0 || (result->rcode == 3 && result->nxdomain)) {

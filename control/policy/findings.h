@@ -4,7 +4,8 @@
  *
  * discovered:<domain>  mx "mx1.a.example mx2.a.example" ("." takes none); addresses "mx1.a.example=192.0.2.1,2001:db8::1 ..."
  *   ttl time error; secure: 1 if every answer was validated, mx_secure: 1 if the MX was
- *   tlsa "mx1.a.example=STATE@TIME[,U-S-M-HEX]... ...": STATE is none (none, or not signed), secure, failed (the last known follow)
+ *   tlsa "mx1.a.example=STATE@TIME[,U-S-M-HEX]... ...": STATE is unasked, none (validated), none-insecure (not signed), secure, or
+ *   failed (the records known last follow)
  *   sts: of the last look, none | ok | the result type of RFC 8460, 4.3 that it failed with; sts_error: its why; sts_checked: when
  *   sts_id sts_mode (enforce testing none) sts_mx "mx.a.example *.b.example" sts_max_age sts_time (fetched): the policy in force
  * posture:<address>    time mx starttls (1, 0) version "TLSv1.3" cipher chain (ok, or what is wrong with it) names

@@ -1,0 +1,174 @@
+/*
+ * discover_tlsa.c - the TLSA records of one MX: from rdata, as a text and back, compared and copied.
+ *
+ * Which of them can be used is not judged here (RFC 7672, section 2.2: records that nobody can use still ask for TLS);
+ * only what is no TLSA at all, or past a limit, makes the whole set a failed one, because whoever leaves out a record
+ * may leave out the one that matches. The text is findings.h's "STATE@TIME[,U-S-M-HEX]...".
+ */
+#include "discover_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEAD_BYTES 3
+
+const char *const found_tlsa_names[FOUND_STATES] = {
+	[FOUND_UNASKED] = "unasked", [FOUND_NONE] = "none", [FOUND_INSECURE] = "none-insecure", [FOUND_SECURE] = "secure", [FOUND_FAILED] = "failed",
+};
+
+void tlsa_dispose(struct tlsa_set *set)
+{
+	for (size_t i = 0; i < set->count; i++)
+		free(set->records[i].data);
+	free(set->records);
+	*set = (struct tlsa_set){.state = set->state};
+}
+
+static int by_record(const void *a, const void *b)
+{
+	const struct tlsa *x = a, *y = b;
+	int order = memcmp((uint8_t[]){x->usage, x->selector, x->matching}, (uint8_t[]){y->usage, y->selector, y->matching}, HEAD_BYTES);
+
+	if (!order)
+		order = (int)x->len - (int)y->len;
+	return order ? order : memcmp(x->data, y->data, x->len);
+}
+
+static void add(struct tlsa_set *set, const uint8_t *rdata, size_t len)
+{
+	struct tlsa *to = &set->records[set->count++];
+
+	*to = (struct tlsa){.usage = rdata[0], .selector = rdata[1], .matching = rdata[2], .len = (uint16_t)(len - HEAD_BYTES)};
+	to->data = discover_must(malloc(len));
+	memcpy(to->data, rdata + HEAD_BYTES, to->len);
+}
+
+static bool length_is_sane(size_t len)
+{
+	return len > HEAD_BYTES && len <= HEAD_BYTES + DISCOVER_TLSA_BYTES_MAX;
+}
+
+static void sort(struct tlsa_set *set)
+{
+	size_t kept = 0;
+
+	qsort(set->records, set->count, sizeof(*set->records), by_record);
+	for (size_t i = 0; i < set->count; i++)
+		if (kept && by_record(&set->records[kept - 1], &set->records[i]) == 0)
+			free(set->records[i].data);
+		else
+			set->records[kept++] = set->records[i];
+	set->count = kept;
+}
+
+void records_tlsa(const struct discover_answer *answer, struct tlsa_set *set)
+{
+	tlsa_dispose(set);
+	set->state = FOUND_SECURE;
+	if (answer->count > DISCOVER_TLSA_MAX)
+		set->state = FOUND_FAILED;
+	for (size_t i = 0; i < answer->count; i++)
+		if (!length_is_sane((size_t)answer->len[i]))
+			set->state = FOUND_FAILED;
+	if (set->state == FOUND_FAILED)
+		return;
+	set->records = discover_must(calloc(answer->count + 1, sizeof(*set->records)));
+	for (size_t i = 0; i < answer->count; i++)
+		add(set, answer->data[i], (size_t)answer->len[i]);
+	sort(set);
+}
+
+bool tlsa_equal(const struct tlsa_set *a, const struct tlsa_set *b)
+{
+	if (a->state != b->state || a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++)
+		if (by_record(&a->records[i], &b->records[i]) != 0)
+			return false;
+	return true;
+}
+
+void tlsa_copy(struct tlsa_set *to, const struct tlsa_set *from)
+{
+	tlsa_dispose(to);
+	to->good_at = from->good_at;
+	to->count = from->count;
+	to->records = discover_must(calloc(from->count + 1, sizeof(*to->records)));
+	for (size_t i = 0; i < from->count; i++) {
+		to->records[i] = from->records[i];
+		to->records[i].data = discover_must(malloc(from->records[i].len));
+		memcpy(to->records[i].data, from->records[i].data, from->records[i].len);
+	}
+}
+
+/* ---- text ---- */
+
+void tlsa_print(const struct tlsa_set *set, FILE *out)
+{
+	fprintf(out, "%s@%" PRIu64, found_tlsa_names[set->state], set->good_at);
+	for (size_t i = 0; i < set->count; i++) {
+		const struct tlsa *record = &set->records[i];
+		fprintf(out, ",%u-%u-%u-", record->usage, record->selector, record->matching);
+		for (size_t b = 0; b < record->len; b++)
+			fprintf(out, "%02x", record->data[b]);
+	}
+}
+
+static int digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* "3-1-1-ab01" to rdata; its length, or 0. */
+static size_t read_record(const char *text, uint8_t rdata[HEAD_BYTES + DISCOVER_TLSA_BYTES_MAX])
+{
+	unsigned head[HEAD_BYTES];
+	int at = 0;
+
+	if (sscanf(text, "%3u-%3u-%3u-%n", &head[0], &head[1], &head[2], &at) != 3 || !at || head[0] > 255 || head[1] > 255 || head[2] > 255)
+		return 0;
+	for (int i = 0; i < HEAD_BYTES; i++)
+		rdata[i] = (uint8_t)head[i];
+	size_t hex = strlen(text + at);
+	if (!hex || hex % 2 || hex / 2 > DISCOVER_TLSA_BYTES_MAX)
+		return 0;
+	for (size_t i = 0; i < hex / 2; i++) {
+		int high = digit(text[at + (int)(2 * i)]), low = digit(text[at + (int)(2 * i) + 1]);
+		if (high < 0 || low < 0)
+			return 0;
+		rdata[HEAD_BYTES + i] = (uint8_t)(high << 4 | low);
+	}
+	return HEAD_BYTES + hex / 2;
+}
+
+void tlsa_read(const char *text, struct tlsa_set *set)
+{
+	static uint8_t rdata[HEAD_BYTES + DISCOVER_TLSA_BYTES_MAX];
+	char *copy = discover_must(strdup(text)), *state = NULL, *head = strtok_r(copy, ",", &state);
+	char *time = head ? strchr(head, '@') : NULL;
+
+	tlsa_dispose(set);
+	set->state = FOUND_UNASKED;
+	if (time)
+		*time++ = 0;
+	for (int s = 0; time && s < FOUND_STATES; s++)
+		if (!strcmp(head, found_tlsa_names[s]))
+			set->state = (enum found_tlsa)s;
+	set->good_at = time ? strtoull(time, NULL, 10) : 0;
+	if (set->state != FOUND_UNASKED)
+		set->records = discover_must(calloc(DISCOVER_TLSA_MAX, sizeof(*set->records)));
+	for (char *one; set->state != FOUND_UNASKED && (one = strtok_r(NULL, ",", &state));) {
+		size_t len = read_record(one, rdata);
+		if (!len || set->count == DISCOVER_TLSA_MAX) { /* not ours: believe none of it */
+			tlsa_dispose(set);
+			set->state = FOUND_UNASKED;
+			break;
+		}
+		add(set, rdata, len);
+	}
+	if (set->count)
+		sort(set);
+	free(copy);
+}
