@@ -147,21 +147,32 @@ $(foreach s,$(SIMS),$(eval $(call sim_rule,$(s))))
 sim: $(patsubst %,$(B)/sim/%,$(SIMS))
 	@set -e; for t in $^; do echo "== $$t"; $$t $(if $(SEED),--seed $(SEED)) $(if $(N),--runs $(N)); done
 
-# ---- fuzzing: tests/fuzz/<folder>_<what>.c over its folder's sources; corpus in tests/fuzz/corpus/<name>/ ----
+# ---- fuzzing: tests/fuzz/<folder>_<what>.c over its folder's sources; tests/fuzz/README.md. COVERAGE=1: the same, counted ----
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 TIME      := 60
-sources    = $(foreach n,$(NEEDS_$(call folder,$(1))),$(wildcard $(if $(filter control_%,$(n)),control/$(patsubst control_%,%,$(n)),dataplane/$(n))/*.c))
+FUZZ_B    := build/fuzz$(if $(COVERAGE),-coverage)
+FUZZ_SAN  := $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping,-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
+sources    = $(if $(filter worker,$(1)),$(wildcard dataplane/worker*.c),$(wildcard $(if $(filter control_%,$(1)),control/$(patsubst control_%,%,$(1)),dataplane/$(1))/*.c))
+fuzz_needs = $(NEEDS_$(call folder,$(1))) $(if $(filter worker,$(call folder,$(1))),control_policy)
+fuzz_objs  = $(patsubst %.c,$(FUZZ_B)/obj/%.o,tests/fuzz/$(1).c $(foreach n,$(call fuzz_needs,$(1)),$(call sources,$(n))))
+$(FUZZ_B)/obj/dataplane/flow/%.o $(FUZZ_B)/obj/dataplane/stats/%.o $(FUZZ_B)/obj/dataplane/worker%.o $(FUZZ_B)/obj/tests/fuzz/%.o: EXTRA = $(DPDK_CFLAGS)
+$(FUZZ_B)/obj/tests/fuzz/%.o: EXTRA += -Idataplane -Icontrol -I.
+$(FUZZ_B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,fuzz/$<)
+	$(Q)$(CLANG) $(STD) -D_GNU_SOURCE -g -O1 -march=x86-64-v2 -MMD -MP $(FUZZ_SAN) $(EXTRA) -c $< -o $@
 define fuzz_rule
-$(B)/fuzz/$(1): tests/fuzz/$(1).c $(call sources,$(1))
-	@mkdir -p $$(@D)
+$(FUZZ_B)/$(1): $(call fuzz_objs,$(1))
 	$$(call say,FUZZ,$(1))
-	$$(Q)$$(CLANG) $$(STD) -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Idataplane -Icontrol -I. -o $$@ $$^ $$(LIBS_$(call folder,$(1)))
+	$$(Q)$$(CLANG) -fsanitize=fuzzer $(FUZZ_SAN) -o $$@ $$^ $$(LIBS_$(call folder,$(1))) $(if $(filter worker,$(call folder,$(1))),-lcmocka)
 endef
 $(foreach f,$(FUZZERS),$(eval $(call fuzz_rule,$(f))))
-.PHONY: fuzz
-fuzz: $(patsubst %,$(B)/fuzz/%,$(FUZZERS))
-	@set -e; for f in $(FUZZERS); do echo "== fuzz $$f"; mkdir -p $(B)/fuzz/out/$$f tests/fuzz/corpus/$$f; \
-	  $(B)/fuzz/$$f -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -artifact_prefix=$(B)/fuzz/ $(B)/fuzz/out/$$f tests/fuzz/corpus/$$f; done
+.PHONY: fuzz fuzz-coverage
+fuzz: $(patsubst %,$(FUZZ_B)/%,$(FUZZERS))
+	@tests/fuzz/run $(FUZZ_B) $(TIME) $(FUZZERS)
+fuzz-coverage:
+	@$(MAKE) COVERAGE=1 $(patsubst %,build/fuzz-coverage/%,$(FUZZERS))
+	@tests/fuzz/coverage build/fuzz-coverage $(FUZZERS)
 
 # ---- runners of packet fixtures, and of ports in namespaces: tests/bpf/run_*.c ----
 BPF_RUNNERS := $(patsubst tests/bpf/%.c,$(B)/bpf/%,$(wildcard tests/bpf/run_*.c))
@@ -236,4 +247,4 @@ install: all
 clean:
 	rm -rf build
 
--include $(shell find $(B)/obj -name '*.d' 2>/dev/null) $(wildcard $(B)/unit/*.d $(B)/evasion/*.d $(B)/sim/*.d)
+-include $(shell find $(B)/obj $(FUZZ_B)/obj -name '*.d' 2>/dev/null) $(wildcard $(B)/unit/*.d $(B)/evasion/*.d $(B)/sim/*.d)

@@ -371,8 +371,8 @@ void flow_stream_segment(struct flow_table *table, struct flow *flow, enum side 
 		rte_pktmbuf_free(mbuf);
 		return;
 	}
-	if (packet->flags & PACKET_FIN && !track->fin_sent && seq_before(data_end, track->next))
-		packet_keep_head(packet, packet->payload_len); /* an end before what has been forwarded */
+	if (packet->flags & PACKET_FIN && seq_before(data_end, track->fin_sent ? track->fin_seq : track->next))
+		packet_keep_head(packet, packet->payload_len); /* an end before what has been forwarded, or before the end */
 	uint32_t end = packet->seq + packet_seq_len(packet);
 	if (seq_before(packet->seq, track->next)) {
 		restore_first_copy(table, flow, side, packet);

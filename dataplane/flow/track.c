@@ -27,6 +27,14 @@ static void send_as_is(struct flow_table *table, struct flow *flow, enum side si
 	table->ops.send(table->ops.context, flow, side, mbuf);
 }
 
+/* A reset may carry data (RFC 1122, 4.2.2.12). Its receiver reads none of it, so unapproved octets need not travel. */
+static void send_reset(struct flow_table *table, struct flow *flow, enum side side, struct rte_mbuf *mbuf, struct packet *packet)
+{
+	if (packet->payload_len && !flow->released)
+		packet_keep_head(packet, 0);
+	send_as_is(table, flow, side, mbuf, packet);
+}
+
 /* ---- opening ---- */
 
 static void syn_options(struct flow *flow, enum side side, const struct packet *packet, uint64_t now_us)
@@ -110,7 +118,7 @@ static void handshake(struct flow_table *table, struct flow *flow, enum side sid
 		bool refused = side == SERVER && ack && packet->ack == client->isn + 1;
 		bool gone = side == CLIENT && packet->seq == client->isn + 1;
 		if (refused || gone) {
-			send_as_is(table, flow, side, mbuf, packet);
+			send_reset(table, flow, side, mbuf, packet);
 			flow_enter_state(table, flow, FLOW_CLOSED, flow->seen_us);
 		} else {
 			drop(table, mbuf, STAT_drop_reset);
@@ -195,7 +203,7 @@ static void reset(struct flow_table *table, struct flow *flow, enum side side, s
 		drop(table, mbuf, STAT_drop_reset);
 		return;
 	}
-	send_as_is(table, flow, side, mbuf, packet);
+	send_reset(table, flow, side, mbuf, packet);
 	if (exact)
 		flow_enter_state(table, flow, FLOW_CLOSED, flow->seen_us);
 }
@@ -437,6 +445,10 @@ void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet 
 		complete_handshake(table, flow);
 	switch ((enum flow_state)flow->state) {
 	case FLOW_HANDSHAKE:
+		if (flow->joined && packet->flags & PACKET_SYN) {
+			syn_while_open(table, flow, side, mbuf, packet);
+			break;
+		}
 		if (flow->joined) {
 			table->ops.joined(table->ops.context, flow, side, packet);
 			if (flow->state == FLOW_CUT)

@@ -105,7 +105,8 @@ static void h_joined(void *context, struct flow *flow, enum side from, const str
 	(void)packet;
 	h.last = flow;
 	h.joined++;
-	flow_enter_state(h.table, flow, h.join_as, h.now);
+	if (h.join_as != FLOW_HANDSHAKE) /* else: left undecided */
+		flow_enter_state(h.table, flow, h.join_as, h.now);
 }
 static void h_closed(void *context, struct flow *flow) { (void)context; (void)flow; h.closed++; }
 

@@ -207,6 +207,21 @@ static void a_fin_waits_for_the_bytes_before_it(void **state)
 	assert_true(h.last->side[CLIENT].fin_sent);
 }
 
+/* A stream has one end: found by fuzzing. */
+static void a_second_fin_before_the_first_is_taken_off(void **state)
+{
+	(void)state;
+	h_handshake();
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_FIN | PACKET_ACK, .seq = 1, .ack = 1, .payload = "QUIT\r\n"});
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_FIN | PACKET_ACK, .seq = 1, .ack = 1, .payload = "QUI"});
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_FIN | PACKET_ACK, .seq = 7, .ack = 1}); /* the first one again */
+	assert_int_equal(h.sent_count, 3);
+	assert_true(h.sent[0].flags & PACKET_FIN && h.sent[2].flags & PACKET_FIN);
+	assert_false(h.sent[1].flags & PACKET_FIN);
+	h_sent(1, CLIENT, 1, "QUI");
+	assert_int_equal(h.last->side[CLIENT].fin_seq, CLIENT_ISN + 7);
+}
+
 static void a_followed_flow_passes_at_once_and_is_read_in_order(void **state)
 {
 	(void)state;
@@ -230,7 +245,7 @@ int main(void)
 		T(a_coalesced_retransmission_resends_the_old_part), T(overlaps_in_waiting_keep_the_first_copy),
 		T(holding_is_limited), T(small_segments_are_merged), T(small_segments_out_of_order_are_joined), T(kept_bytes_stop_the_release_until_acknowledged),
 		T(adoption_hands_over_what_is_held), T(a_fin_waits_for_the_bytes_before_it),
-		T(a_followed_flow_passes_at_once_and_is_read_in_order),
+		T(a_second_fin_before_the_first_is_taken_off), T(a_followed_flow_passes_at_once_and_is_read_in_order),
 	};
 	return cmocka_run_group_tests(tests, h_start_eal, NULL);
 }

@@ -226,6 +226,41 @@ static void a_damaged_rst_does_not_end_a_sealed_flow(void **state)
 	assert_int_equal(h.last->state, FLOW_CLOSED);
 }
 
+/* A reset may carry data (RFC 1122, 4.2.2.12), which nobody reads and nobody has approved: found by fuzzing. */
+static void the_data_of_a_rst_stays(void **state)
+{
+	(void)state;
+	h_handshake();
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST | PACKET_ACK, .seq = 9, .ack = 1, .payload = "MAIL"}); /* a guess: passes, to be challenged */
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST | PACKET_ACK, .seq = 1, .ack = 1, .payload = "MAIL"});
+	assert_int_equal(h.last->state, FLOW_CLOSED);
+	h_packet((struct seg){.from = CLIENT, .port = 40001, .flags = PACKET_SYN});
+	h_packet((struct seg){.from = SERVER, .port = 40001, .flags = PACKET_RST | PACKET_ACK, .ack = 1, .payload = "no"});
+	assert_int_equal(h.sent_count, 4);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(h.sent[i].len, 0);
+	assert_true(h.sent[0].flags & PACKET_RST && h.sent[1].flags & PACKET_RST && h.sent[3].flags & PACKET_RST);
+}
+
+/* Two empty segments of an old connection have left the flow undecided: the next one in its ports is watched from its
+ * SYN, and neither Fast Open nor data comes with that. Found by fuzzing. */
+static void a_syn_in_an_undecided_flow_is_a_syn(void **state)
+{
+	(void)state;
+	h.join_as = FLOW_HANDSHAKE;
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 100, .ack = 100});
+	assert_int_equal(h.last->state, FLOW_HANDSHAKE);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN, .syn_tfo = true, .payload = "MAIL"});
+	assert_int_equal(h.sent_count, 2);
+	assert_int_equal(h.sent[1].len, 0);
+	assert_int_equal(stats_get(h.stats, STAT_syn_cleaned), 1);
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_SYN | PACKET_ACK, .ack = 1}); /* a new connection: the flow goes */
+	assert_int_equal(h.sent_count, 2);
+	assert_int_equal(flow_count(h.table), 0);
+	assert_int_equal(h.joined, 1);
+	h_handshake();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -237,7 +272,8 @@ int main(void)
 		T(a_refused_connection_closes), T(both_fins_close_and_the_port_can_be_used_again),
 		T(a_flow_joined_in_the_middle_is_asked_about), T(a_syn_while_open_is_left_to_the_endpoint),
 		T(who_speaks_to_a_cut_flow_is_told), T(a_taken_flow_lingers_while_it_is_spoken_to),
-		T(a_damaged_rst_does_not_end_a_sealed_flow),
+		T(a_damaged_rst_does_not_end_a_sealed_flow), T(the_data_of_a_rst_stays),
+		T(a_syn_in_an_undecided_flow_is_a_syn),
 	};
 	return cmocka_run_group_tests(tests, h_start_eal, NULL);
 }
