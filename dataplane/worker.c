@@ -169,6 +169,7 @@ void worker_tick(struct worker *worker, uint64_t now_us)
 {
 	struct session *session;
 	worker->now_us = now_us;
+	worker_turns(worker);
 	while ((session = RB_MIN(session_tree, &worker->timers)) && session->deadline_us <= now_us)
 		fire(worker, session);
 	flow_sweep(worker->flows, now_us);
@@ -180,6 +181,8 @@ uint64_t worker_deadline_us(const struct worker *worker)
 {
 	const struct session *session = RB_MIN(session_tree, (struct session_tree *)&worker->timers);
 	uint64_t sweep = worker->now_us + FLOW_SWEEP_US;
+	if (!TAILQ_EMPTY(&worker->fed))
+		return worker->now_us;
 	return session && session->deadline_us < sweep ? session->deadline_us : sweep;
 }
 
@@ -201,6 +204,7 @@ struct worker *worker_new(const struct worker_config *config, uint64_t now_us, c
 	worker->started_us = worker->now_us = now_us;
 	RB_INIT(&worker->timers);
 	TAILQ_INIT(&worker->lingering);
+	TAILQ_INIT(&worker->fed);
 
 	struct flow_ops ops = worker_flow_ops;
 	ops.context = worker;

@@ -32,6 +32,7 @@ enum session_due {
 /* What a session needs while it is watched, followed in clear, or taken over; a sealed one has none. */
 struct session {
 	TAILQ_ENTRY(session) linger; /* in worker->lingering once reported */
+	TAILQ_ENTRY(session) turn;   /* in worker->fed while `fed` */
 	RB_ENTRY(session) node; /* in worker->timers while deadline_us is set */
 	uint64_t deadline_us;   /* TCP_NEVER: none */
 	struct flow *flow;
@@ -41,6 +42,7 @@ struct session {
 	uint64_t tls_base[SIDES]; /* stream offsets at which TLS begins */
 	struct packet_template template[SIDES];
 	enum session_due due;
+	bool fed; /* taken over, and had packets in this burst */
 	bool blocked, reported /* counted, and its event written: what is left is lingering */;
 	uint8_t opening;          /* first octet of what the client said before a greeting; 0: nothing odd */
 	struct {                  /* no SMTP to see, and clear text would not be allowed: passes until a line speaks SMTP */
@@ -69,6 +71,7 @@ struct worker {
 	const struct policy_image *image;
 	struct session *due; /* a session whose bytes asked for something in this packet */
 	struct session_tree timers;
+	TAILQ_HEAD(, session) fed;       /* taken over: their turn comes at the end of the burst */
 	TAILQ_HEAD(, session) lingering; /* taken over, and all is said: the oldest gives way to one that begins */
 	uint64_t now_us, started_us;
 	uint32_t takeovers;
@@ -117,6 +120,8 @@ void worker_reset_both(struct worker *worker, const struct flow *flow, struct pa
 /* worker_takeover.c */
 void session_adopt(struct worker *worker, struct session *session);
 void session_takeover_moved(struct worker *worker, struct session *session);
+void session_fed(struct worker *worker, struct session *session, bool fed);
+void worker_turns(struct worker *worker); /* of all that were fed */
 void worker_takeover_env(struct worker *worker);
 void worker_taken(void *context, struct flow *flow, enum side from, struct rte_mbuf *mbuf, const struct packet *packet);
 

@@ -20,6 +20,7 @@ void session_free(struct worker *worker, struct session *session)
 	if (session->takeover) {
 		if (session->reported)
 			TAILQ_REMOVE(&worker->lingering, session, linger);
+		session_fed(worker, session, false);
 		takeover_free(session->takeover);
 		worker->takeovers--;
 	}

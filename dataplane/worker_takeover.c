@@ -115,15 +115,35 @@ void worker_taken(void *context, struct flow *flow, enum side from, struct rte_m
 {
 	struct worker *worker = context;
 	struct session *session = flow->session;
-	bool draining = flow->stream != NULL;
 
 	stats_inc(worker->stats, STAT_taken_packets);
 	if (session) {
 		takeover_input(session->takeover, from, packet, worker->now_us);
-		if (!draining) /* flow_drain's caller looks when all has been handed over */
-			session_takeover_moved(worker, session);
+		session_fed(worker, session, true);
 	}
 	rte_pktmbuf_free(mbuf);
+}
+
+void session_fed(struct worker *worker, struct session *session, bool fed)
+{
+	if (session->fed == fed)
+		return;
+	session->fed = fed;
+	if (fed)
+		TAILQ_INSERT_TAIL(&worker->fed, session, turn);
+	else
+		TAILQ_REMOVE(&worker->fed, session, turn);
+}
+
+void worker_turns(struct worker *worker)
+{
+	struct session *session;
+
+	while ((session = TAILQ_FIRST(&worker->fed))) {
+		session_fed(worker, session, false);
+		takeover_turn(session->takeover, worker->now_us);
+		session_takeover_moved(worker, session);
+	}
 }
 
 /* ---- what takeovers borrow ---- */

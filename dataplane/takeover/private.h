@@ -67,6 +67,7 @@ struct takeover {
 	enum upstream upstream;
 	enum client_mode mode;
 	uint64_t now_us, activity_us, closing_us /* when to reset what is left; TCP_NEVER */;
+	bool fed;                /* a packet's bytes or news wait for decide_next_io() */
 	bool over[SIDES];        /* that endpoint is dead or closed */
 	bool eof[SIDES];         /* its FIN has been passed on */
 	bool shut_server;        /* FIN to the server once TLS has said all */

@@ -1,7 +1,7 @@
 /*
  * pump.c - decide_next_io(): the one place that says what is read or written next in a session taken over.
  *
- * It runs after every event. Octets are taken from a peer only if what they can cause fits into the other one's
+ * It runs after every event, for the packets of a burst once. Octets are taken from a peer only if what they can cause fits into the other one's
  * buffer, so that nothing is ever half-written and a slow peer slows the other down. It goes on until nothing
  * moves, then sends what is due.
  */
@@ -195,6 +195,18 @@ static bool read_server(struct takeover *t)
 	return moved;
 }
 
+/* As much at once as a TLS record takes: AES-GCM is twice as fast in records of 16 KB as in those of a chunk. */
+static size_t read_content(struct takeover *t, const uint8_t *bytes, size_t len, size_t room)
+{
+	uint8_t record[TAKEOVER_CHUNK_MAX];
+
+	if (t->upstream == UPSTREAM_TLS && len < sizeof(record) && tcp_readable(t->end[CLIENT]) > len) {
+		bytes = record;
+		len = tcp_copy(t->end[CLIENT], record, sizeof(record));
+	}
+	return content_input(t, bytes, len, room);
+}
+
 static bool read_client(struct takeover *t)
 {
 	size_t len, taken = 0, room;
@@ -207,7 +219,7 @@ static bool read_client(struct takeover *t)
 		const uint8_t *bytes = tcp_peek(t->end[CLIENT], &len);
 		if (len && client_room(t) >= TAKEOVER_ROOM_MIN && (room = server_room(t)) >= TAKEOVER_ROOM_MIN) {
 			if (t->mode == CLIENT_DATA || t->mode == CLIENT_CHUNK)
-				taken = content_input(t, bytes, len, room);
+				taken = read_content(t, bytes, len, room);
 			else if (t->mode != CLIENT_WAIT)
 				taken = commands_input(t, bytes, len);
 		}
@@ -291,6 +303,7 @@ void decide_next_io(struct takeover *t)
 {
 	bool moved;
 
+	t->fed = false;
 	do {
 		moved = read_server(t);
 		moved |= local_flush(t);

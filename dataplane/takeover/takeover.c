@@ -142,6 +142,8 @@ void takeover_input(struct takeover *t, enum side from, const struct packet *pac
 	t->now_us = now_us;
 	for (unsigned i = 0; i < packet->sack_count; i++)
 		segment.sack[i] = (struct tcp_sack){packet->sack[i].start, packet->sack[i].end};
+	if (packet->flags & PACKET_RST)
+		takeover_turn(t, now_us); /* what came before it is still delivered */
 	if (t->over[from])
 		return;
 	if (packet->payload_len || packet->flags & PACKET_FIN) {
@@ -150,7 +152,16 @@ void takeover_input(struct takeover *t, enum side from, const struct packet *pac
 		t->outcome.bytes[from] += packet->payload_len;
 	}
 	handle(t, from, tcp_input(t->end[from], &segment, now_us));
-	decide_next_io(t);
+	t->fed = true;
+	if (tcp_answer_at_once(t->end[from]))
+		decide_next_io(t);
+}
+
+void takeover_turn(struct takeover *t, uint64_t now_us)
+{
+	t->now_us = now_us;
+	if (t->fed)
+		decide_next_io(t);
 }
 
 void takeover_too_big(struct takeover *t, enum side side, uint32_t seq, uint16_t mtu, uint64_t now_us)

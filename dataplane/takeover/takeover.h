@@ -81,8 +81,11 @@ struct takeover_params {
 struct takeover *takeover_new(struct takeover_env *env, const struct takeover_params *params, uint64_t now_us);
 void takeover_free(struct takeover *takeover);
 
-/* A packet of peer `from`: validated headers and checksum. The held client segments are the first input. */
+/* A packet of peer `from`: validated headers and checksum. The held client segments are the first input. What follows
+ * of it waits for takeover_turn(), so that a burst is answered once and fills TLS records; an answer that must stand
+ * for one packet alone (a duplicate ACK) goes out here. */
 void takeover_input(struct takeover *takeover, enum side from, const struct packet *packet, uint64_t now_us);
+void takeover_turn(struct takeover *takeover, uint64_t now_us); /* after a burst */
 void takeover_tick(struct takeover *takeover, uint64_t now_us);
 /* An ICMP error says that the path to peer `side` takes `mtu` octets of IP; `seq` is of the packet it quotes. */
 void takeover_too_big(struct takeover *takeover, enum side side, uint32_t seq, uint16_t mtu, uint64_t now_us);

@@ -141,6 +141,13 @@ const uint8_t *tcp_peek(const struct tcp_endpoint *ep, size_t *len)
 	return readable ? piece : NULL;
 }
 
+size_t tcp_copy(const struct tcp_endpoint *ep, uint8_t *out, size_t len_max)
+{
+	size_t readable = tcp_readable(ep), len = readable < len_max ? readable : len_max;
+	tcp_ring_get(&ep->in, ep->in.seq, out, (uint32_t)len);
+	return len;
+}
+
 void tcp_consume(struct tcp_endpoint *ep, size_t len)
 {
 	size_t readable = tcp_readable(ep);

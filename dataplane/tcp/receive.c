@@ -127,6 +127,11 @@ unsigned tcp_receive_fin(struct tcp_endpoint *ep, uint32_t fin_seq, uint64_t now
 	return tcp_receive_advance_fin(ep, now_us);
 }
 
+bool tcp_answer_at_once(const struct tcp_endpoint *ep)
+{
+	return ep->ack_now && (ep->held.count || ep->dsack_due);
+}
+
 /* ---- the window ---- */
 
 uint32_t tcp_offered_edge(const struct tcp_endpoint *ep)

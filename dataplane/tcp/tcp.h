@@ -84,6 +84,8 @@ struct tcp_endpoint *tcp_adopt(struct tcp_pool *pool, const struct tcp_adoption 
 void tcp_free(struct tcp_endpoint *endpoint);
 
 unsigned tcp_input(struct tcp_endpoint *endpoint, const struct tcp_segment *segment, uint64_t now_us); /* enum tcp_event bits */
+/* An ACK is due that must not be joined with that of the next segment: the peer counts duplicates (RFC 5681, 3.2). */
+bool tcp_answer_at_once(const struct tcp_endpoint *endpoint);
 uint64_t tcp_deadline_us(const struct tcp_endpoint *endpoint); /* when tcp_tick wants to be called; TCP_NEVER */
 unsigned tcp_tick(struct tcp_endpoint *endpoint, uint64_t now_us);
 /* ICMP: the path takes no more than `mtu_payload` bytes of payload; `seq` of the quoted packet must be in flight (RFC 5927). */
@@ -91,6 +93,7 @@ bool tcp_too_big(struct tcp_endpoint *endpoint, uint32_t seq, uint16_t mtu_paylo
 
 /* Reading: the bytes stay until consumed; consuming opens the window. */
 const uint8_t *tcp_peek(const struct tcp_endpoint *endpoint, size_t *len); /* first contiguous piece */
+size_t tcp_copy(const struct tcp_endpoint *endpoint, uint8_t *out, size_t len_max); /* the first ones, over all pieces; how many */
 size_t tcp_readable(const struct tcp_endpoint *endpoint);                  /* all in-order bytes */
 void tcp_consume(struct tcp_endpoint *endpoint, size_t len);
 bool tcp_eof(const struct tcp_endpoint *endpoint); /* FIN received and every byte consumed */

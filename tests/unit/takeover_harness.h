@@ -27,6 +27,8 @@ static struct {
 	char ca_file[32];
 	struct peer tls;
 	bool tls_on;
+	bool lose_next; /* packet to the takeover */
+	bool burst; /* the takeover's turn comes by hand, not after each packet */
 	uint64_t now;
 	struct wire queue[512];
 	unsigned queued;
@@ -55,6 +57,10 @@ static bool w_peer_emit(void *context, struct tcp_endpoint *endpoint, const stru
 {
 	enum side from = *(enum side *)context;
 	uint8_t payload[2048];
+	if (w.lose_next) {
+		w.lose_next = false;
+		return true;
+	}
 	tcp_payload(endpoint, segment, payload);
 	struct packet packet = {
 		.frame = payload, .payload_len = segment->payload_len, .seq = segment->seq, .ack = segment->ack, .window = segment->window,
@@ -64,6 +70,8 @@ static bool w_peer_emit(void *context, struct tcp_endpoint *endpoint, const stru
 	for (int i = 0; i < segment->sack_count; i++)
 		packet.sack[i] = (struct packet_sack){segment->sack[i].start, segment->sack[i].end};
 	takeover_input(w.t, from, &packet, w.now);
+	if (!w.burst)
+		takeover_turn(w.t, w.now);
 	return true;
 }
 

@@ -138,12 +138,81 @@ static void test_slow_server_slows_the_client(void **state)
 	w.peer[SERVER] = server;
 }
 
+static void test_a_burst_is_one_record_and_one_ack(void **state)
+{
+	enum side client = CLIENT;
+	uint8_t mail[14000];
+	(void)state;
+	in_tls();
+	says(CLIENT, "DATA\r\n");
+	hears(SERVER, "DATA\r\n");
+	says(SERVER, "354 go\r\n");
+	memset(mail, 'x', sizeof(mail));
+	assert_int_equal(tcp_write(w.peer[CLIENT], mail, sizeof(mail)), sizeof(mail));
+	w.burst = true;
+	tcp_output(w.peer[CLIENT], w.now, w_peer_emit, &client);
+	assert_int_equal(w.queued, 0);
+	takeover_turn(w.t, w.now);
+	unsigned acks = 0;
+	const struct wire *first = NULL;
+	for (unsigned i = 0; i < w.queued; i++) {
+		acks += w.queue[i].to == CLIENT;
+		if (w.queue[i].to == SERVER && !first)
+			first = &w.queue[i];
+	}
+	assert_int_equal(acks, 1);
+	assert_non_null(first);
+	assert_int_equal(first->payload[0], 23);
+	assert_int_equal(first->payload[3] << 8 | first->payload[4], sizeof(mail) + 1 + 16); /* RFC 8446, 5.2: its type, and the tag */
+	w.burst = false;
+	scene_settle();
+	assert_int_equal(w.heard_len[SERVER], sizeof(mail));
+}
+
+static void test_what_a_burst_brings_before_a_reset_is_delivered(void **state)
+{
+	enum side client = CLIENT;
+	(void)state;
+	in_tls();
+	w.burst = true;
+	tcp_write(w.peer[CLIENT], (const uint8_t *)"NOOP\r\n", 6);
+	tcp_output(w.peer[CLIENT], w.now, w_peer_emit, &client);
+	tcp_abort(w.peer[CLIENT]);
+	tcp_output(w.peer[CLIENT], w.now, w_peer_emit, &client);
+	w.burst = false;
+	takeover_turn(w.t, w.now);
+	scene_settle();
+	hears(SERVER, "NOOP\r\n");
+	assert_true(w.reset[SERVER]);
+}
+
+static void test_duplicates_in_a_burst_are_answered_one_by_one(void **state)
+{
+	enum side client = CLIENT;
+	uint8_t mail[7000];
+	(void)state;
+	in_tls();
+	says(CLIENT, "DATA\r\n");
+	says(SERVER, "354 go\r\n");
+	memset(mail, 'x', sizeof(mail));
+	tcp_write(w.peer[CLIENT], mail, sizeof(mail));
+	w.burst = w.lose_next = true; /* the first of five */
+	tcp_output(w.peer[CLIENT], w.now, w_peer_emit, &client);
+	assert_int_equal(w.queued, 4); /* RFC 5681, 3.2: the third lets the sender repeat the first */
+	w.burst = false;
+	w.heard_len[SERVER] = 0;
+	scene_settle();
+	assert_int_equal(w.heard_len[SERVER], sizeof(mail));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SCENE(test_quit_and_the_server_closes), SCENE(test_client_closes_its_half_and_still_hears),
 		SCENE(test_server_closes_with_a_reply_due), SCENE(test_resets_are_passed_on), SCENE(test_reset_while_upgrading_is_a_reply),
 		SCENE(test_idle_client_is_told), SCENE(test_silent_server_is_reported), SCENE(test_stop), SCENE(test_slow_server_slows_the_client),
+		SCENE(test_a_burst_is_one_record_and_one_ack), SCENE(test_what_a_burst_brings_before_a_reset_is_delivered),
+		SCENE(test_duplicates_in_a_burst_are_answered_one_by_one),
 	};
 	return cmocka_run_group_tests_name("takeover_pump", tests, NULL, NULL);
 }

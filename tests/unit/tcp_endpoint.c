@@ -215,9 +215,23 @@ static void freeing_nothing(void **state)
 	assert_int_equal(tcp_pool_used(h.pool), 4);
 }
 
+static void copying_goes_over_all_chunks(void **state)
+{
+	uint8_t out[3 * TCP_CHUNK_BYTES];
+	(void)state;
+	for (uint32_t at = 0; at < 10000; at += 1000)
+		h_input((struct seg){.seq = at, .len = 1000});
+	tcp_consume(h.ep, 300);
+	assert_int_equal(tcp_copy(h.ep, out, 9000), 9000);
+	assert_memory_equal(out, h_bytes + 300, 9000);
+	assert_int_equal(tcp_copy(h.ep, out, sizeof(out)), 9700);
+	assert_int_equal(tcp_readable(h.ep), 9700);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		H_TEST(copying_goes_over_all_chunks),
 		H_TEST_PREPARED(adoption_begins_where_the_tracker_stopped),
 		H_TEST_PREPARED(bytes_sent_before_adoption_are_retransmitted),
 		H_TEST_PREPARED(the_peer_may_have_acknowledged_them),

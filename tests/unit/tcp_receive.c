@@ -56,6 +56,23 @@ static void every_second_segment_is_acknowledged_at_once(void **state)
 	assert_int_equal(h.ep->delayed_ack_at_us, TCP_NEVER);
 }
 
+static void only_what_the_peer_counts_is_answered_at_once(void **state)
+{
+	(void)state;
+	data(0, 100);
+	data(100, 100);
+	assert_false(tcp_answer_at_once(h.ep)); /* due, but one ACK does for a burst */
+	h_output();
+	data(300, 100);
+	assert_true(tcp_answer_at_once(h.ep)); /* out of order */
+	h_output();
+	assert_false(tcp_answer_at_once(h.ep));
+	data(200, 100);
+	h_output();
+	data(0, 100);
+	assert_true(tcp_answer_at_once(h.ep)); /* DSACK tells of one duplicate at a time */
+}
+
 static void data_of_our_own_carries_the_ack(void **state)
 {
 	(void)state;
@@ -277,6 +294,7 @@ int main(void)
 		H_TEST(the_newest_sack_block_comes_first),
 		H_TEST_PREPARED(three_blocks_beside_timestamps),
 		H_TEST_PREPARED(without_sack_no_blocks),
+		H_TEST(only_what_the_peer_counts_is_answered_at_once),
 		H_TEST(duplicate_data_is_answered_with_dsack),
 		H_TEST_PREPARED(the_right_edge_never_shrinks),
 		H_TEST_PREPARED(a_full_buffer_closes_the_window_and_reading_opens_it),
