@@ -23,6 +23,7 @@ struct cli_command;
 struct cli {
 	struct control_config config;
 	bool json;
+	const char *author; /* --author, or NULL */
 	const struct cli_command *command;
 	int argc; /* arguments behind the command's name, without the options that all commands share */
 	char **argv;
@@ -39,12 +40,24 @@ int cli_run(int argc, char **argv);
 __attribute__((format(printf, 1, 2))) int cli_fail(const char *format, ...);                      /* CLI_FAILED */
 __attribute__((format(printf, 2, 3))) int cli_usage(const struct cli *cli, const char *format, ...); /* CLI_USAGE */
 
+/* Takes an option out of the arguments: "--dry-run"; "--events FILE" or "--events=FILE" with its value, NULL where it is
+ * missing. False if it does not stand there (any more). */
+bool cli_flag(struct cli *cli, const char *name);
+bool cli_value(struct cli *cli, const char *name, const char **value);
+
 int policy_set(struct cli *cli);     /* policy_write.c */
 int policy_rm(struct cli *cli);
 int policy_show(struct cli *cli);    /* policy_show.c */
 int policy_list(struct cli *cli);
 int policy_compile(struct cli *cli); /* policy_text.c */
 int policy_check(struct cli *cli);
+int policy_log(struct cli *cli);     /* policy_history.c */
+int policy_diff(struct cli *cli);
+int policy_rollback(struct cli *cli);
+int policy_import(struct cli *cli);  /* policy_import.c */
+int policy_export(struct cli *cli);
+int policy_suggest(struct cli *cli); /* policy_suggest.c */
+int policy_try(struct cli *cli);     /* policy_try.c */
 int counters_run(struct cli *cli);
 int explain_run(struct cli *cli);
 int fleet_run(struct cli *cli);

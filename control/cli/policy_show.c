@@ -4,17 +4,14 @@
  * Says what Redis holds, not what is in force: the agent's refusals, which also know conflicts between
  * rules, are in `waxseal status`. A rule that does not parse is listed all the same, with its error below.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
 #include "link.h"
+#include "redisrules.h"
 #include "table.h"
-
-#define SCAN_COUNT "1000"
-#define PATTERN_MAX (2 * CONTROL_PREFIX_MAX + 2)
 
 struct shown {
 	char *redis_key, *key, *error; /* error NULL: a good rule */
@@ -129,38 +126,21 @@ int policy_show(struct cli *cli)
 	return rc;
 }
 
-/* One page of SCAN: fetches the rules among its keys. 0, or -1 with `error`. */
-static int list_page(struct cli *cli, redisContext *redis, const redisReply *keys, struct shown_list *list, char *error, size_t error_len)
+static int take(void *context, const char *redis_key, const char *key, redisReply *reply)
 {
-	char key[LINK_KEY_MAX];
-	size_t asked = 0;
+	struct shown_list *list = context;
 
-	for (size_t i = 0; i < keys->elements; i++)
-		if (rule_key_from_redis(cli->config.redis_prefix, keys->element[i]->str, key, sizeof(key)) != -ENOENT &&
-		    redisAppendCommand(redis, "HGETALL %s", keys->element[i]->str) == REDIS_OK)
-			asked++;
-	for (size_t i = 0; asked && i < keys->elements; i++) {
-		void *reply;
-		int known = rule_key_from_redis(cli->config.redis_prefix, keys->element[i]->str, key, sizeof(key));
-		if (known == -ENOENT)
-			continue;
-		if (redisGetReply(redis, &reply) != REDIS_OK) {
-			snprintf(error, error_len, "Redis %s: %s", cli->config.redis_address, redis->errstr);
+	if (list->count == list->max) {
+		size_t max = list->max ? list->max * 2 : 256;
+		struct shown *bigger = realloc(list->items, max * sizeof(*bigger));
+		if (!bigger) {
+			freeReplyObject(reply);
 			return -1;
 		}
-		if (list->count == list->max) {
-			size_t max = list->max ? list->max * 2 : 256;
-			struct shown *bigger = realloc(list->items, max * sizeof(*bigger));
-			if (!bigger) {
-				freeReplyObject(reply);
-				snprintf(error, error_len, "no memory");
-				return -1;
-			}
-			list->items = bigger;
-			list->max = max;
-		}
-		judge(&list->items[list->count++], keys->element[i]->str, known == -ENOSPC ? keys->element[i]->str : key, reply);
+		list->items = bigger;
+		list->max = max;
 	}
+	judge(&list->items[list->count++], redis_key, key, reply);
 	return 0;
 }
 
@@ -174,29 +154,8 @@ static int compare(const void *a, const void *b)
 
 static int list_all(struct cli *cli, redisContext *redis, struct shown_list *list, char *error, size_t error_len)
 {
-	char pattern[PATTERN_MAX], *out = pattern, cursor[32] = "0";
-
-	for (const char *p = cli->config.redis_prefix; *p; p++) {
-		if (strchr("*?[]\\", *p))
-			*out++ = '\\';
-		*out++ = *p;
-	}
-	strcpy(out, "*");
-	do {
-		redisReply *reply = link_command(redis, error, error_len, "SCAN %s MATCH %s COUNT " SCAN_COUNT, cursor, pattern);
-		if (!reply)
-			return -1;
-		if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 || reply->element[0]->type != REDIS_REPLY_STRING) {
-			freeReplyObject(reply);
-			snprintf(error, error_len, "Redis %s: SCAN: an answer that is none", cli->config.redis_address);
-			return -1;
-		}
-		snprintf(cursor, sizeof(cursor), "%s", reply->element[0]->str);
-		int rc = list_page(cli, redis, reply->element[1], list, error, error_len);
-		freeReplyObject(reply);
-		if (rc < 0)
-			return -1;
-	} while (strcmp(cursor, "0"));
+	if (redisrules_each(cli, redis, take, list, error, error_len) < 0)
+		return -1;
 	if (list->count)
 		qsort(list->items, list->count, sizeof(*list->items), compare);
 	/* SCAN may name a key twice. */

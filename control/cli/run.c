@@ -1,7 +1,7 @@
 /*
  * run.c - finds the command, takes out the options that all of them share, and runs it.
  *
- * --config, --json and --help may stand anywhere; all else is the command's. The configuration is read
+ * --config, --author, --json and --help may stand anywhere; all else is the command's. The configuration is read
  * before the command runs; without --config a missing default file means the defaults.
  */
 #include "cli.h"
@@ -36,6 +36,21 @@ static const struct cli_command commands[] = {
 	 "FILE | --rule \"KEY attribute=value ...\"\n"
 	 "Says what is wrong with a file of rules, or with one rule; prints the rule as it is understood.",
 	 policy_check},
+	{"policy", "log",
+	 "[-n COUNT]\n"
+	 "The last generations: every write of this command, with its time and author, and how many rules it changed.\n"
+	 "--json has the rules before and after. The newest 1,000 are kept.",
+	 policy_log},
+	{"policy", "diff",
+	 "[A [B]]\n"
+	 "What makes B of A: - is A's, + is B's. Each is the number of a generation, now (what Redis has), or a file of\n"
+	 "rules. B is by default now. Without A: what was changed since the last generation without this command.",
+	 policy_diff},
+	{"policy", "rollback",
+	 "GENERATION [--dry-run] [--force]\n"
+	 "Makes all rules that the generations since have changed as they were after GENERATION; a generation itself. Rules that\n"
+	 "redis-cli has changed since are named, and nothing is written then but with --force.",
+	 policy_rollback},
 	{"", "counters",
 	 "[--watch] [DESTINATION]\n"
 	 "Sessions, recipients and TLS failures by destination, and how much mail still travels in clear, to whom and\n"
@@ -156,31 +171,92 @@ static int no_command(int argc, char **argv, bool help)
 	return CLI_USAGE;
 }
 
+bool cli_flag(struct cli *cli, const char *name)
+{
+	for (int i = 0; i < cli->argc; i++) {
+		if (strcmp(cli->argv[i], name))
+			continue;
+		memmove(&cli->argv[i], &cli->argv[i + 1], (size_t)(cli->argc - i - 1) * sizeof(*cli->argv));
+		cli->argc--;
+		return true;
+	}
+	return false;
+}
+
+bool cli_value(struct cli *cli, const char *name, const char **value)
+{
+	size_t len = strlen(name);
+
+	for (int i = 0; i < cli->argc; i++) {
+		if (strncmp(cli->argv[i], name, len) || (cli->argv[i][len] && cli->argv[i][len] != '='))
+			continue;
+		bool apart = !cli->argv[i][len];
+		int taken = apart && i + 1 < cli->argc ? 2 : 1;
+		*value = !apart ? cli->argv[i] + len + 1 : taken == 2 ? cli->argv[i + 1] : NULL;
+		memmove(&cli->argv[i], &cli->argv[i + taken], (size_t)(cli->argc - i - taken) * sizeof(*cli->argv));
+		cli->argc -= taken;
+		return true;
+	}
+	return false;
+}
+
+/* The options of all commands. 0: it is none; 1: taken, with `*skip` arguments behind it; -1: its value is missing. */
+static int shared_option(struct cli *cli, char **arg, bool last, const char **path, bool *help, int *skip)
+{
+	static const char *const with_value[] = {"--config", "--author"};
+	const char **values[] = {path, &cli->author};
+
+	for (size_t i = 0; i < sizeof(with_value) / sizeof(with_value[0]); i++) {
+		size_t len = strlen(with_value[i]);
+		if (strncmp(*arg, with_value[i], len) || ((*arg)[len] && (*arg)[len] != '='))
+			continue;
+		*skip = (*arg)[len] ? 0 : 1;
+		if (*skip && last) {
+			fprintf(stderr, "waxseal: %s: %s is missing\n", with_value[i], i ? "a name" : "the name of a file");
+			return -1;
+		}
+		*values[i] = *skip ? arg[1] : *arg + len + 1;
+		return 1;
+	}
+	*skip = 0;
+	if (!strcmp(*arg, "--json"))
+		cli->json = true;
+	else if (!strcmp(*arg, "--help") || !strcmp(*arg, "-h"))
+		*help = true;
+	else
+		return 0;
+	return 1;
+}
+
+static int run_command(struct cli *cli, const char *path)
+{
+	char error[CLI_ERROR_MAX];
+
+	control_config_default(&cli->config);
+	if (!path && access(CONTROL_CONFIG_DEFAULT, F_OK) == 0)
+		path = CONTROL_CONFIG_DEFAULT;
+	if (path && control_config_read(&cli->config, path, error, sizeof(error)) != 0)
+		return cli_fail("%s", error);
+	return cli->command->run(cli);
+}
+
 int cli_run(int argc, char **argv)
 {
 	struct cli cli = {0};
 	const char *path = NULL;
-	char error[CLI_ERROR_MAX];
 	bool help = false, options = true;
-	int rest = 0, used = 0, rc;
+	int rest = 0, used = 0, skip, rc = CLI_USAGE;
 
 	char **args = calloc((size_t)argc + 1, sizeof(*args));
 	if (!args)
 		return cli_fail("no memory");
 	for (int i = 1; i < argc; i++) {
-		if (options && !strcmp(argv[i], "--config")) {
-			if (++i == argc) {
-				fputs("waxseal: --config: the name of a file is missing\n", stderr);
-				free(args);
-				return CLI_USAGE;
-			}
-			path = argv[i];
-		} else if (options && !strncmp(argv[i], "--config=", 9)) {
-			path = argv[i] + 9;
-		} else if (options && !strcmp(argv[i], "--json")) {
-			cli.json = true;
-		} else if (options && (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))) {
-			help = true;
+		int shared = options ? shared_option(&cli, &argv[i], i + 1 == argc, &path, &help, &skip) : 0;
+		if (shared < 0) {
+			free(args);
+			return CLI_USAGE;
+		} else if (shared) {
+			i += skip;
 		} else if (options && !strcmp(argv[i], "--version")) {
 			puts("waxseal " CLI_VERSION);
 			free(args);
@@ -200,13 +276,7 @@ int cli_run(int argc, char **argv)
 		print_help(cli.command);
 		rc = CLI_OK;
 	} else {
-		control_config_default(&cli.config);
-		if (!path && access(CONTROL_CONFIG_DEFAULT, F_OK) == 0)
-			path = CONTROL_CONFIG_DEFAULT;
-		if (path && control_config_read(&cli.config, path, error, sizeof(error)) != 0)
-			rc = cli_fail("%s", error);
-		else
-			rc = cli.command->run(&cli);
+		rc = run_command(&cli, path);
 	}
 	free(args);
 	if (fflush(stdout) != 0 && rc == CLI_OK)
