@@ -102,6 +102,16 @@ static void set_facts(json_t *object, const struct stats_facts *facts)
 	json_object_set_new_nocheck(object, "facts", known);
 }
 
+/* With its type of RFC 8460, section 4.3, where it is a failure. */
+static void set_reason(json_t *object, enum policy_reason reason)
+{
+	const char *type = policy_result_type(reason);
+
+	json_object_set_new_nocheck(object, "reason", json_string_nocheck(policy_reason_name(reason)));
+	if (type)
+		json_object_set_new_nocheck(object, "result_type", json_string_nocheck(type));
+}
+
 size_t stats_event_json(const struct stats_event *event, char *out, size_t out_len)
 {
 	json_t *object = json_object();
@@ -117,7 +127,7 @@ size_t stats_event_json(const struct stats_event *event, char *out, size_t out_l
 	SET_TEXT(object, "destination", event->destination);
 	json_object_set_new_nocheck(object, "end", json_string_nocheck(stats_end_name(event->end < STATS_ENDS ? event->end : END_UNKNOWN)));
 	if (event->end != END_NOTHING && event->end != END_UNKNOWN && event->reason < POLICY_REASONS)
-		json_object_set_new_nocheck(object, "reason", json_string_nocheck(policy_reason_name(event->reason)));
+		set_reason(object, event->reason);
 	SET_TEXT(object, "rule", event->rule);
 	SET_TEXT(object, "detail", event->detail);
 	if (tls && event->tls_version_index < STATS_VERSIONS)
