@@ -49,7 +49,7 @@ static void recipient(struct worker *worker, struct session *session, const char
 
 	flow->destination->recipients[RCPT_CLEAR]++;
 	if (rule) {
-		struct policy_facts facts = {.offered = session->smtp->capabilities & SMTP_CAP_STARTTLS, .dialogue_end = true};
+		struct policy_facts facts = {.offered = session->smtp->capabilities & SMTP_CAP_STARTTLS};
 		struct policy_decision decision = policy_decide(rule, &facts, flow->hash);
 		struct stats_destination *named = stats_destination(worker->stats, policy_string(worker->image, rule->name));
 		if (decision.action != POLICY_ALLOW) {

@@ -101,7 +101,6 @@ struct policy_verdict decide_rule(const struct takeover *t, const struct image_r
 	facts.offered = t->promised & SMTP_CAP_STARTTLS || t->capabilities & SMTP_CAP_STARTTLS || facts.tls != FACT_TLS_NONE;
 	facts.name_matched = facts.tls == FACT_TLS_UP && tls_client_any_name(t->tls, matches, &matching);
 	facts.fingerprint_matched = facts.tls == FACT_TLS_UP && rule->fingerprint_count && pinned(t, rule);
-	facts.dialogue_end = true;
 	return (struct policy_verdict){rule, policy_decide(rule, &facts, t->params.flow_hash)};
 }
 
@@ -197,6 +196,11 @@ void note_recipient(struct takeover *t, const char *domain, enum stats_recipient
 	if (named && named != t->destination)
 		named->recipients[fate]++;
 	if (fate == RCPT_UPGRADED || fate == RCPT_CLEAR) {
+		if (t->facts.tls == FACT_TLS_UP) { /* also where MAIL would have gone in clear, and a recipient asked for more */
+			t->allowed_reason = REASON_UPGRADED;
+			if (o->reason == REASON_CLEAR_ALLOWED)
+				o->reason = REASON_UPGRADED;
+		}
 		if (!o->recipients++) /* the session carries mail now: why it may is counted once */
 			t->destination->reasons[t->allowed_reason]++;
 	}

@@ -205,6 +205,37 @@ static void test_recipient_in_clear_by_its_own_rule(void **state)
 	assert_int_equal(stats_destination(w.env.stats, "watch.example")->recipients[RCPT_WOULD_DEFER], 1);
 }
 
+/* What is only observed counts as what enforcing it would bring: TLS, where the server offers it. */
+static void test_observed_recipient_of_a_server_with_tls(void **state)
+{
+	(void)state;
+	POLICY("* level=may mode=observe", "tls.example level=encrypt", "watch.example level=encrypt mode=observe");
+	scene_begin();
+	says(CLIENT, MAIL "RCPT TO:<b@watch.example>\r\n");
+	hears(SERVER, MAIL);
+	says(SERVER, "250 ok\r\n");
+	hears(SERVER, "RCPT TO:<b@watch.example>\r\n");
+	assert_int_equal(stats_destination(w.env.stats, "watch.example")->would[POLICY_DEFER], 0);
+	assert_int_equal(stats_destination(w.env.stats, "watch.example")->recipients[RCPT_WOULD_DEFER], 0);
+}
+
+static void test_why_it_may_is_counted_as_it_went(void **state)
+{
+	struct stats_destination *all = stats_destination(w.env.stats, "*");
+	(void)state;
+	POLICY("* level=may mode=observe", "tls.example level=encrypt");
+	scene_begin();
+	says(CLIENT, MAIL "RCPT TO:<b@tls.example>\r\n");
+	server_upgrades();
+	hears(SERVER, MAIL);
+	says(SERVER, "250 ok\r\n");
+	hears(SERVER, "RCPT TO:<b@tls.example>\r\n");
+	says(SERVER, "250 ok\r\n");
+	assert_int_equal(all->reasons[REASON_UPGRADED], 1);
+	assert_int_equal(all->reasons[REASON_CLEAR_ALLOWED], 0);
+	assert_int_equal(outcome().reason, REASON_UPGRADED);
+}
+
 /* The recipient's rule goes out of force with all others; nothing is asked of that customer. */
 static void test_exempt_client_sends_to_anybody_in_clear(void **state)
 {
@@ -267,6 +298,7 @@ int main(void)
 		SCENE(test_no_pipelining_towards_a_server_without_it), SCENE(test_auth_exchange_goes_through),
 		SCENE(test_deferred_mail_is_upgraded_for_its_recipient), SCENE(test_deferred_mail_goes_in_clear_for_others),
 		SCENE(test_refused_deferred_mail_answers_the_recipient), SCENE(test_deferred_mail_without_recipient),
+		SCENE(test_observed_recipient_of_a_server_with_tls), SCENE(test_why_it_may_is_counted_as_it_went),
 		SCENE(test_recipient_in_clear_by_its_own_rule), SCENE(test_exempt_client_sends_to_anybody_in_clear),
 		SCENE(test_minimum_holds_for_a_recipient_with_an_exception), SCENE(test_inbound_by_recipient_and_by_server),
 	};
