@@ -1,10 +1,9 @@
 """Pinned keys and certificates, and the rule of a customer's prefix beside that of the destination."""
-import hashlib
 import ssl
-import subprocess
 
 import pytest
 
+from lab.ca import pin
 from lab.dialogue import Dialogue, client_context
 from lab.lab import EXPIRED, PLAIN, SELF_SIGNED, TLS
 from lab.mta import Message, headers, swaks
@@ -18,13 +17,11 @@ PAST, FUTURE = "2020-01-01", "2090-01-01"
 
 
 def certificate_pin(lab, name):
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(lab.certificates[name][0].read_text())).hexdigest()
+    return pin(lab.certificates[name], "certificate")
 
 
 def key_pin(lab, name):
-    der = subprocess.run(["openssl", "pkey", "-in", lab.certificates[name][1], "-pubout", "-outform", "DER"],
-                         check=True, capture_output=True).stdout
-    return "key:" + hashlib.sha256(der).hexdigest()
+    return pin(lab.certificates[name], "key")
 
 
 def pinned(*pins, **more):

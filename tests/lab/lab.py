@@ -24,12 +24,15 @@ from .namespaces import Namespaces, ipv4, ipv6
 from .opensmtpd import OpenSmtpdClient, OpenSmtpdServer
 from .postfix import PostfixClient, PostfixServer
 from .sink import Behaviour, Sink, server_context
+from .sts import Web
+from .zones import Zones
 
 __all__ = ["BUILD", "VDEV", "XDP", "Behaviour", "Lab", "Sink", "server_context"]
 
 # Numbers of the servers' addresses: 10.77.2.n and fd77::2:n. From SINKS on they are the tests' own.
 TLS, SELF_SIGNED, EXPIRED, WRONG_NAME, PLAIN, REFUSES_TLS, EXIM, OPENSMTPD = range(1, 9)
 SINKS = 11
+AUTHORITY, RESOLVER, WEB = 248, 249, 250
 FACES = {"tls": TLS, "selfsigned": SELF_SIGNED, "expired": EXPIRED, "wrongname": WRONG_NAME, "plain": PLAIN}
 
 
@@ -130,6 +133,22 @@ class Lab:
         sink = Sink(self.server, [ipv4("server", number), ipv6("server", number)], Behaviour(**behaviour))
         self.sinks.append(sink)
         return sink
+
+    # ---- what the agent asks ----
+
+    @functools.cached_property
+    def zones(self):
+        """The DNS, from the root down; the box reaches it, and clients too, through the appliance."""
+        self.namespaces.manage()
+        zones = Zones(self.server, self.folder / "zones", ipv4("server", AUTHORITY), ipv4("server", RESOLVER))
+        self.stack.callback(zones.close)
+        return zones
+
+    def web(self, pairs):
+        """The HTTPS server of MTA-STS policies, with those certificates by name; the first is shown first."""
+        web = Web(self.server, ipv4("server", WEB), pairs)
+        self.stack.callback(web.close)
+        return web
 
     # ---- mail clients ----
 

@@ -1,8 +1,10 @@
 """Three network namespaces: client (inside), box (the appliance's two ports), server (outside).
 
     client eth0 ---- in0 box out0 ---- eth0 server
+                         box mgmt0 ---- mgmt0 server     (manage)
 
-Client and servers are in one subnet and have many addresses; the box has none: it is a bump in the wire.
+Client and servers are in one subnet and have many addresses; the box has none there: it is a bump in the wire.
+What its agent asks (DNS, HTTPS, the servers themselves) it reaches by an interface of its own.
 """
 import contextlib
 import ctypes
@@ -15,7 +17,7 @@ from . import state
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 MTU = 1500
-NETS = {"client": (1, 40), "server": (2, 40)}  # third number of 10.77.x.n, and how many addresses
+NETS = {"client": (1, 40), "server": (2, 250)}  # third number of 10.77.x.n, and how many addresses
 
 
 def ipv4(side, n):
@@ -111,6 +113,17 @@ class Namespaces:
                  for n in range(1, NETS[side][1] + 1)]
         end.run("ip", "-batch", "-", input="\n".join(lines) + "\n")
         end.run("ip", "link", "set", "eth0", "up")
+
+    def manage(self):
+        """The box's management interface; the servers' addresses are behind it, too."""
+        run("ip", "link", "add", "mgmt0", "netns", self.box.name, "type", "veth", "peer", "name", "mgmt0", "netns", self.server.name)
+        for end, number in ((self.box, 1), (self.server, 2)):
+            end.run("sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/mgmt0/accept_dad")
+            end.run("ip", "address", "add", f"10.77.100.{number}/24", "dev", "mgmt0")
+            end.run("ip", "address", "add", f"fd77:100::{number}/64", "dev", "mgmt0", "nodad")
+            end.run("ip", "link", "set", "mgmt0", "up")
+        self.box.run("ip", "route", "add", f"10.77.{NETS['server'][0]}.0/24", "dev", "mgmt0")
+        self.box.run("ip", "-6", "route", "add", f"fd77::{NETS['server'][0]}:0/112", "dev", "mgmt0")
 
     def bridge(self):
         """A plain Linux bridge in the appliance's place: what fails with it is not the appliance's fault."""

@@ -42,7 +42,7 @@ class Session:
 @dataclasses.dataclass
 class Behaviour:
     hostname: str = "sink.lab"
-    starttls: str = "offer"       # offer; none; 454: offers and refuses; absurd: 220, and then no TLS
+    starttls: str = "offer"       # offer; none; 454: offers and refuses; 220 and then no TLS: absurd, garbage, hangup
     context: ssl.SSLContext = None
     extensions: tuple = ("PIPELINING", "8BITMIME", "SIZE 0", "CHUNKING", "ENHANCEDSTATUSCODES")
     tls_extensions: tuple = None  # what EHLO says inside TLS, if it is something else
@@ -53,11 +53,17 @@ class Behaviour:
     helo_only: bool = False       # 502 to EHLO
 
 
-def server_context(pair, least=None):
+AFTER_220 = {"absurd": b"\x15\x03\x01\x00\x02\x02\x28", "garbage": b"250 sink.lab is glad to see you\r\n", "hangup": b""}
+
+
+def server_context(pair, only=None, ciphers=None):
+    """`only`: a version; those below 1.2 need what OpenSSL 3 calls security level 0."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if ciphers:
+        context.set_ciphers(ciphers)
     context.load_cert_chain(*map(str, pair))
-    if least:
-        context.minimum_version = context.maximum_version = least
+    if only:
+        context.minimum_version = context.maximum_version = only
     return context
 
 
@@ -196,8 +202,8 @@ class Talk:
             return await self.say("454 4.7.0 TLS not available due to temporary reason")
         self.writer.transport.pause_reading()  # what follows belongs to TLS
         await self.say("220 2.0.0 ready to start TLS")
-        if self.how.starttls == "absurd":
-            self.writer.write(b"\x15\x03\x01\x00\x02\x02\x28")
+        if self.how.starttls in AFTER_220:
+            self.writer.write(AFTER_220[self.how.starttls])
             raise EOFError
         loop = asyncio.get_running_loop()
         transport, protocol = self.writer.transport, self.writer.transport.get_protocol()
