@@ -1,0 +1,64 @@
+"""Each row of rows/*.txt, through the real appliance: outcome, reply, result type, counters.
+
+All sessions run once, before the first row is judged. A row that fails prints itself, the SMTP transcript, the
+event, the counters of its destination and what the agent knew of its domain.
+"""
+import pytest
+
+from scene import Scene
+from table_rows import ROWS
+
+ROWS_LEAST = 110
+
+
+@pytest.fixture(scope="module")
+def scene(lab):
+    made = Scene(lab)
+    with made.stack:
+        made.start()
+        made.run()
+        yield made
+
+
+def test_as_many_rows_as_promised():
+    assert len(ROWS) >= ROWS_LEAST
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_row(scene, row):
+    ran = scene.ran[row.id]
+    replies = [str(reply) for reply in ran.replies]
+
+    def same(what, got, wanted):
+        assert got == wanted, scene.report(row, f"{what}: {got}, not {wanted}")
+    assert ran.event, scene.report(row, "no event")
+    same("end", ran.event["end"], row.end)
+    if row.end == "cut":
+        assert ran.ended not in ("", "quit"), scene.report(row, "the client's connection did not end")
+    else:
+        got = [reply[:len(wanted)] for reply, wanted in zip(replies, row.replies)]
+        same("replies", (len(replies), got), (len(row.replies), list(row.replies)))
+    same("result type", ran.event.get("result_type", ""), row.result)
+    delivered = row.end in ("sealed", "upgraded", "clear", "nothing")
+    same("mails", len(scene.arrived(row)), int(delivered))
+    if delivered:
+        same("TLS", [bool(tls) for tls in scene.arrived(row)], [row.end != "clear"])
+    same("seen in clear of what was refused or encrypted", scene.leaked(row), [])
+
+
+def test_counters(scene):
+    """Of every destination: what its rows say, together, and nothing else."""
+    wanted = {}
+    for row in ROWS:
+        ran = scene.ran[row.id]
+        if ran.event:
+            counts = wanted.setdefault(ran.event["destination"], {})
+            for name, times in row.counted.items():
+                counts[name] = counts.get(name, 0) + times
+    wrong = []
+    for destination, counts in wanted.items():
+        got = {name: value for name, value in scene.counters.get(destination, {}).items()
+               if value and name.partition(".")[0] in ("sessions", "reasons", "would")}
+        if got != counts:
+            wrong.append(f"{destination}: {got}, and its rows say {counts}")
+    assert not wrong, "\n".join(wrong)
