@@ -181,6 +181,13 @@ $(B)/bpf/run_%: tests/bpf/run_%.c tests/bpf/runner.h $(B)/lib/port.a
 	$(call say,TEST,$*)
 	$(Q)$(CC) $(CFLAGS) $(DPDK_CFLAGS) -Idataplane $(LDFLAGS) -o $@ $< $(B)/lib/port.a $(DPDK_LIBS) -lbpf
 
+# ---- the lab's own programs: a bad wire, a generator of sessions and floods ----
+LABS      := $(patsubst tests/lab/%.c,$(B)/lab/%,$(wildcard tests/lab/impair.c tests/lab/flood.c))
+$(B)/lab/%: tests/lab/%.c
+	@mkdir -p $(@D)
+	$(call say,LAB,$*)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $<
+
 # ---- benches: load and sink, and in-process ones in tests/bench/micro (each over all stages) ----
 MICROS    := $(patsubst tests/bench/micro/%.c,$(B)/bench/micro/%,$(wildcard tests/bench/micro/*.c))
 $(B)/bench/load $(B)/bench/sink: $(B)/bench/%: tests/bench/%.c tests/bench/wire.h
@@ -210,7 +217,7 @@ $(B)/golden/dialogue: tests/golden/dialogue.c $(B)/lib/smtp.a
 	$(Q)$(CC) $(CFLAGS) -Idataplane $(LDFLAGS) -o $@ $^
 bpf-test: all setup $(BPF_RUNNERS)
 	@$(PYTHON) -m pytest -q tests/bpf
-e2e: all setup
+e2e: all $(LABS) setup
 	@$(PYTHON) -m pytest -q tests/e2e
 e2e-sanitize: setup
 	@$(MAKE) SANITIZER=address,undefined all

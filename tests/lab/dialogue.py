@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import socket
 import ssl
+import time
 
 REPLY_SECONDS = 20
 
@@ -119,6 +120,7 @@ class Outcome:
     replies: list
     tls: str = ""
     error: str = ""
+    seconds: float = 0
 
     @property
     def last(self):
@@ -183,12 +185,20 @@ async def send_one(s, address, message, recipient, context=None, pause=None):
     return outcome
 
 
-def send_many(namespace, jobs):
-    """`jobs`: (address, message, recipient, context or None); all at once. Their outcomes, in order."""
+def send_many(namespace, jobs, at_once=None):
+    """`jobs`: (address, message, recipient, context or None); all at once, or that many. Their outcomes, in order."""
     with namespace.entered():
         sockets = [socket.socket(socket.AF_INET6 if ":" in job[0] else socket.AF_INET) for job in jobs]
 
     async def everything():
-        return await asyncio.gather(*(send_one(s, *job) for s, job in zip(sockets, jobs)))
+        places = asyncio.Semaphore(at_once or len(jobs) or 1)
+
+        async def one(s, job):
+            async with places:
+                began = time.monotonic()
+                outcome = await send_one(s, *job)
+                outcome.seconds = time.monotonic() - began
+                return outcome
+        return await asyncio.gather(*(one(s, job) for s, job in zip(sockets, jobs)))
 
     return asyncio.run(everything())

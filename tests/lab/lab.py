@@ -177,6 +177,22 @@ class Lab:
         finally:
             namespace.lose(0)
 
+    @contextlib.contextmanager
+    def impaired(self, **impairments):
+        """client={"loss": 5, ...}, server=...: those wires are bad (impair.c; namespaces.py); gives their impairers. Whatever
+        stands in the box is ended before, and is to be ended by the caller."""
+        if self.appliance.waxseald:
+            self.end_appliance()
+        with self.namespaces.impaired(BUILD / "lab/impair", **impairments) as impairers:
+            yield impairers
+            if self.appliance.waxseald:
+                self.end_appliance()
+
+    def end_appliance(self):
+        self.appliance.stop()
+        self.appliance.detach()
+        self.running = None
+
     def capture(self, name="wire", side="server", what="tcp port 25"):
         return Capture(getattr(self, side), self.folder / f"{name}.pcap", what)
 

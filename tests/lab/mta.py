@@ -3,6 +3,7 @@
 A mail's first recipient's local part is its name: every server stores m17@any.domain in <mail>/m17/, a maildir.
 """
 import contextlib
+import functools
 import os
 import pathlib
 import random
@@ -38,7 +39,12 @@ class Message:
         Message.count += 1
         self.name = f"m{os.getpid()}x{Message.count}"
         self.sender = sender or f"{self.name}@sender.example"
-        chance = random.Random(seed if seed is not None else Message.count)
+        self.body = self.text(size, seed if seed is not None else Message.count) + b"end of " + self.name.encode() + b"\n"
+
+    @staticmethod
+    @functools.lru_cache(maxsize=8)  # many large mails may share a seed
+    def text(size, seed):
+        chance = random.Random(seed)
         lines = [b".", b"..two dots", b".one dot", b"", b"From a line that looks like an envelope", b"  indented \t"]
         length = sum(len(line) + 1 for line in lines)
         letters = bytes(range(33, 127)).translate(None, b"%\\") + b" "  # swaks expands those two
@@ -46,8 +52,7 @@ class Message:
             line = bytes(chance.choices(letters, k=min(chance.choice((20, 76, 300, 990)), size - length)))
             lines.append(line.strip() or b"x")
             length += len(lines[-1]) + 1
-        lines.append(b"end of " + self.name.encode())
-        self.body = b"\n".join(lines) + b"\n"
+        return b"\n".join(lines) + b"\n"
 
     def data(self, recipient):
         """With LF line ends; the dots are not doubled yet."""

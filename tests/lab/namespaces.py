@@ -4,10 +4,12 @@
                          box mgmt0 ---- mgmt0 server     (manage)
 
 Client and servers are in one subnet and have many addresses; the box has none there: it is a bump in the wire.
-What its agent asks (DNS, HTTPS, the servers themselves) it reaches by an interface of its own.
+What its agent asks (DNS, HTTPS, the servers themselves) it reaches by an interface of its own. A wire can be made bad
+(impair.c, in a namespace of its own): eth0 ---- end bad box ---- in0.
 """
 import contextlib
 import ctypes
+import json
 import os
 import socket
 import subprocess
@@ -18,6 +20,8 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 MTU = 1500
 NETS = {"client": (1, 40), "server": (2, 250)}  # third number of 10.77.x.n, and how many addresses
+PORTS = {"client": "in0", "server": "out0"}
+MACS = {"client": "02:77:00:00:00:01", "server": "02:77:00:00:00:02"}
 
 
 def ipv4(side, n):
@@ -87,6 +91,28 @@ class Namespace:
                 f"  tcp dport 1-65535 numgen random mod 100 < {percent} drop\n }}\n}}\n"))
 
 
+class Impairer:
+    """impair.c at work. `how`: its options by name."""
+
+    def __init__(self, namespace, program, how):
+        options = [word for name, value in how.items() for word in (f"--{name}", value)]
+        self.process = namespace.popen(*map(str, (program, *options, "end", "box")), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                       start_new_session=True)
+        self.counts = None
+        if self.process.stderr.readline() != "ready\n":
+            raise RuntimeError("the impairer does not start")
+
+    def finish(self):
+        """What became of every frame: {"end": {"in", "out", "lost", ...}, "box": ...}, by the side it came from."""
+        if self.counts is None:
+            self.process.terminate()
+            out, errors = self.process.communicate(timeout=10)
+            if self.process.returncode:
+                raise RuntimeError(f"the impairer ended with {self.process.returncode}: {errors}")
+            self.counts = json.loads(out)
+        return self.counts
+
+
 class Namespaces:
     def __init__(self, record):
         prefix = record.data["name"]
@@ -95,14 +121,21 @@ class Namespaces:
             record.add("namespaces", namespace.name)
             run("ip", "netns", "add", namespace.name)
             namespace.run("ip", "link", "set", "lo", "up")
-        for side, port in (("client", "in0"), ("server", "out0")):
+        self.record = record
+        for side, port in PORTS.items():
             self.link(getattr(self, side), side, port)
-        self.box.run("ip", "link", "set", "in0", "up")
-        self.box.run("ip", "link", "set", "out0", "up")
 
-    def link(self, end, side, port):
-        run("ip", "link", "add", "eth0", "mtu", MTU, "netns", end.name, "type", "veth",
-            "peer", "name", port, "mtu", MTU, "netns", self.box.name)
+    def link(self, end, side, port, impairer=None):
+        """The wire between that side's end and the box's port; through the impairer's namespace, if there is one."""
+        # The same address always: a wire made anew must not make the other end's neighbours wrong.
+        self.pair(end, "eth0", *((impairer, "end") if impairer else (self.box, port)), address=MACS[side])
+        if impairer:
+            self.pair(impairer, "box", self.box, port)
+            for name in ("end", "box"):
+                impairer.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{name}/disable_ipv6")
+                # gro for NAPI, see below; but nothing is to be coalesced: a frame in, a frame out.
+                impairer.run("ethtool", "-K", name, "tx", "off", "tso", "off", "gso", "off", "gro", "on")
+                impairer.run("ip", "link", "set", name, "gro_max_size", MTU, "up")
         end.run("sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad; echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra")
         # Without this, checksums arrive unfilled and segments larger than a frame; gro turns NAPI on in a
         # veth, without which a frame redirected into its peer is lost.
@@ -113,6 +146,40 @@ class Namespaces:
                  for n in range(1, NETS[side][1] + 1)]
         end.run("ip", "-batch", "-", input="\n".join(lines) + "\n")
         end.run("ip", "link", "set", "eth0", "up")
+        self.box.run("ip", "link", "set", port, "up")
+
+    @staticmethod
+    def pair(left, left_name, right, right_name, address=None):
+        run("ip", "link", "add", left_name, "mtu", MTU, *(("address", address) if address else ()), "netns", left.name, "type", "veth",
+            "peer", "name", right_name, "mtu", MTU, "netns", right.name)
+
+    @contextlib.contextmanager
+    def impaired(self, program, **impairments):
+        """Those sides' wires are bad: client={"loss": 5, "delay": 5000, "seed": 1}. Gives the impairers. The ports are
+        made anew, before and afterwards: nothing may use them. The ends' addresses stay, and sockets bound to them."""
+        impairers = {}
+        try:
+            for side, how in impairments.items():
+                namespace = Namespace(f"{self.record.data['name']}-bad-{side}")
+                self.record.add("namespaces", namespace.name)
+                run("ip", "netns", "add", namespace.name)
+                self.relink(side, namespace)
+                impairers[side] = Impairer(namespace, program, how)
+            yield impairers
+        finally:
+            for side in impairments:
+                if side in impairers:
+                    impairers[side].finish()
+                self.relink(side)
+                name = f"{self.record.data['name']}-bad-{side}"
+                if os.path.exists(f"/run/netns/{name}"):
+                    run("ip", "netns", "del", name)
+
+    def relink(self, side, impairer=None):
+        end, port = getattr(self, side), PORTS[side]
+        end.run("ip", "link", "del", "eth0")
+        self.box.run("sh", "-c", f"ip link del {port} 2>/dev/null || true")  # its pair went with eth0 unless there was an impairer
+        self.link(end, side, port, impairer)
 
     def manage(self):
         """The box's management interface; the servers' addresses are behind it, too."""
