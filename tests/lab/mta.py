@@ -145,6 +145,11 @@ def jailed(folder, *command):
     (folder / "spool").chmod(0o755)
     binds = [(folder / "passwd", "/etc/passwd"), (folder / "group", "/etc/group"), (folder / "lib", "/var/lib"),
              (folder / "spool", "/var/spool"), (folder / "run", "/run"), (UNPACKED / "usr/libexec", "/usr/libexec")]
+    return bound(binds, *command)
+
+
+def bound(binds, *command):
+    """A command line that runs the command in a mount namespace of its own, where (here, there) stand for each other."""
     script = "set -e; " + "".join(f"mount --bind '{here}' '{there}'; " for here, there in binds) + 'exec "$@"'
     return ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", script, "jail", *map(str, command)]
 

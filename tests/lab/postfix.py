@@ -1,12 +1,12 @@
 """Real Postfix: one instance with several faces as servers, one as a client that sends by the recipient's domain.
 
 Each face is an smtpd service of its own in master.cf, on its own addresses, with its own certificate, name and
-log tag. DNS is never asked.
+log tag. Only PostfixPolicyClient asks the DNS: the lab's.
 """
 import pathlib
 import smtplib
 
-from .mta import MAIL_USER, Mailboxes, Server, domain_of
+from .mta import MAIL_USER, Mailboxes, Server, bound, domain_of
 from .namespaces import NETS, ipv4, ipv6, run
 
 MASTER = "/usr/lib/postfix/sbin/master"
@@ -41,15 +41,17 @@ smtpd_client_connection_rate_limit = 0
 smtpd_error_sleep_time = 0
 smtpd_timeout = 120s
 smtpd_tls_session_cache_database =
-disable_dns_lookups = yes
-smtp_host_lookup = native
-smtp_dns_support_level = disabled
 smtp_connect_timeout = 10s
 smtp_connection_cache_on_demand = no
 minimal_backoff_time = 3600s
 queue_run_delay = 3600s
 notify_classes =
 bounce_queue_lifetime = 0
+"""
+WITHOUT_DNS = """
+disable_dns_lookups = yes
+smtp_host_lookup = native
+smtp_dns_support_level = disabled
 """
 SERVICES = """
 pickup unix n - n 60 1 pickup
@@ -77,12 +79,14 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 class Postfix(Server):
+    dns = WITHOUT_DNS
+
     def __init__(self, namespace, folder, main, services):
         super().__init__(namespace, folder)
         self.log_file = folder / "log"
         config = folder / "config"
         config.mkdir()
-        (config / "main.cf").write_text(COMMON.format(folder=folder) + main)
+        (config / "main.cf").write_text(COMMON.format(folder=folder) + self.dns + main)
         (config / "master.cf").write_text(services + SERVICES)
         queue = folder / "queue"
         queue.mkdir()
@@ -96,7 +100,10 @@ class Postfix(Server):
         (queue / "pid").chmod(0o755)
         (folder / "data").mkdir()
         run("chown", "postfix", folder / "data")
-        self.launch(MASTER, "-c", config)
+        self.launch(*self.command(MASTER, "-c", config))
+
+    def command(self, *command):
+        return command
 
 
 class PostfixServer(Postfix):
@@ -163,6 +170,45 @@ smtp_destination_concurrency_failed_cohort_limit = 0
     def result(self, recipient, seconds=60.0):
         """(status, the server's or waxseal's reply)."""
         found = self.wait_log(rf"to=<{recipient}>.*status=(\w+) \((.*)\)", seconds)
+        return found.group(1), found.group(2)
+
+
+class PostfixPolicyClient(Postfix):
+    """Looks up where mail goes, and sends it by smtp_tls_policy_maps (`policy`: {domain: text}). Postfix believes the
+    resolver's AD bit."""
+    dns = """
+smtp_host_lookup = dns
+smtp_dns_support_level = dnssec
+"""
+
+    def __init__(self, namespace, folder, resolver, ca_file, policy):
+        self.resolv_conf = folder.with_suffix(".resolv.conf")
+        self.resolv_conf.write_text(f"nameserver {resolver}\noptions edns0 trust-ad\n")
+        texts = folder.with_suffix(".policy")
+        texts.write_text("".join(f"{domain} {text}\n" for domain, text in policy.items()))
+        main = f"""
+myhostname = postfix-policy.lab
+inet_protocols = ipv4
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtp_tls_loglevel = 1
+smtp_tls_security_level = may
+smtp_tls_CAfile = {ca_file}
+smtp_tls_fingerprint_digest = sha256
+smtp_tls_policy_maps = texthash:{texts}
+smtp_destination_concurrency_failed_cohort_limit = 0
+"""
+        super().__init__(namespace, folder, main, f"127.0.0.1:{SUBMISSION} inet n - n - - smtpd\n")
+        self.wait_listening(["127.0.0.1"], SUBMISSION)
+
+    def command(self, *command):
+        return bound([(self.resolv_conf, "/etc/resolv.conf")], *command)
+
+    def send(self, message, domain):
+        submit(self.namespace, SUBMISSION, message, f"{message.name}@{domain}")
+
+    def result(self, name, seconds=60.0):
+        """(status, why) of the message of that name."""
+        found = self.wait_log(rf"to=<{name}@[^>]*>.*status=(\w+) \((.*)\)", seconds)
         return found.group(1), found.group(2)
 
 

@@ -417,12 +417,12 @@ class Scene:
             wait_for("an event for each row", all_there, EVENT_SECONDS, 0.2)
         self.counters = {one["name"]: one for one in self.appliance.counters()["destinations"]}
 
-    def arrived(self, row):
-        """Mails of the row's message at its server: [("TLSv1.3" or "")]."""
-        server = self.server_of(row)
+    def arrived(self, row, name=None):
+        """Mails of that name, the row's own if none is said, at the row's server: [("TLSv1.3" or "")]."""
+        server, name = self.server_of(row), name or self.ran[row.id].name
         if server.id in self.sinks:
-            return [mail.tls for mail in self.sinks[server.id].find(self.ran[row.id].name)]
-        stored = self.postfix.mail.stored(self.ran[row.id].name)
+            return [mail.tls for mail in self.sinks[server.id].find(f"<{name}@")]
+        stored = self.postfix.mail.stored(name)
         return [] if stored is None else ["TLS" if b"using TLS" in stored else ""]
 
     def leaked(self, row):

@@ -5,19 +5,9 @@ event, the counters of its destination and what the agent knew of its domain.
 """
 import pytest
 
-from scene import Scene
 from table_rows import ROWS
 
 ROWS_LEAST = 110
-
-
-@pytest.fixture(scope="module")
-def scene(lab):
-    made = Scene(lab)
-    with made.stack:
-        made.start()
-        made.run()
-        yield made
 
 
 def test_as_many_rows_as_promised():

@@ -1,0 +1,13 @@
+"""All rows run once; the tests of this folder judge what came of them."""
+import pytest
+
+from scene import Scene
+
+
+@pytest.fixture(scope="package")
+def scene(lab):
+    made = Scene(lab)
+    with made.stack:
+        made.start()
+        made.run()
+        yield made
