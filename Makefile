@@ -52,7 +52,7 @@ LIBS_worker    = -lssl -lcrypto -ljansson -linih -lxxhash -lbsd $(DPDK_LIBS)
 LIBS_control   := -ljansson -linih -lxxhash
 # libev as an archive: its shared object has libevent's names too (event_set, ...), and libunbound, which is built over
 # libevent, would call those.
-LIBS_agent     := -lxxhash -lhiredis -l:libev.a -lm -ljansson -lmicrohttpd -linih -lunbound -lpthread
+LIBS_agent     := -lcurl -lxxhash -lhiredis -l:libev.a -lm -ljansson -lmicrohttpd -linih -lunbound -lpthread
 LIBS_cli       := -lxxhash -lhiredis -ljansson -linih
 
 .PHONY: all help clean setup
@@ -154,7 +154,7 @@ FUZZ_B    := build/fuzz$(if $(COVERAGE),-coverage)
 FUZZ_SAN  := $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping,-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
 sources    = $(if $(filter worker,$(1)),$(wildcard dataplane/worker*.c),$(wildcard $(if $(filter control_%,$(1)),control/$(patsubst control_%,%,$(1)),dataplane/$(1))/*.c))
 fuzz_needs = $(NEEDS_$(call folder,$(1))) $(if $(filter worker,$(call folder,$(1))),control_policy)
-fuzz_objs  = $(patsubst %.c,$(FUZZ_B)/obj/%.o,tests/fuzz/$(1).c $(foreach n,$(call fuzz_needs,$(1)),$(call sources,$(n))))
+fuzz_objs  = $(patsubst %.c,$(FUZZ_B)/obj/%.o,tests/fuzz/$(1).c $(filter-out %/main.c,$(foreach n,$(call fuzz_needs,$(1)),$(call sources,$(n)))))
 $(FUZZ_B)/obj/dataplane/flow/%.o $(FUZZ_B)/obj/dataplane/stats/%.o $(FUZZ_B)/obj/dataplane/worker%.o $(FUZZ_B)/obj/tests/fuzz/%.o: EXTRA = $(DPDK_CFLAGS)
 $(FUZZ_B)/obj/tests/fuzz/%.o: EXTRA += -Idataplane -Icontrol -I.
 $(FUZZ_B)/obj/%.o: %.c

@@ -44,6 +44,7 @@ static const struct option options[] = {
 	{"redis", "", OTHER_PROGRAM, 0, 0, 0, ""},
 	{"agent", "", OTHER_PROGRAM, 0, 0, 0, ""},
 	{"dns", "", OTHER_PROGRAM, 0, 0, 0, ""},
+	{"probe", "", OTHER_PROGRAM, 0, 0, 0, ""},
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 

@@ -445,15 +445,15 @@ static void recall(struct agent *agent)
 {
 	char error[AGENT_ERROR_MAX], image_error[AGENT_ERROR_MAX];
 	uint64_t generation = 0;
-	json_t *discovered = NULL;
-	struct ruleset *rules = memory_read(agent->config.rules, &generation, &discovered, error, sizeof(error));
+	json_t *findings = NULL;
+	struct ruleset *rules = memory_read(agent->config.rules, &generation, &findings, error, sizeof(error));
 
 	if (*error)
 		say("%s", error);
 	if (rules)
 		agent->seeded = store_seed(agent->store, rules);
-	domains_recall(agent->domains, discovered);
-	json_decref(discovered);
+	domains_recall(agent->domains, findings);
+	json_decref(findings);
 	if (agent->seeded)
 		domains_want(agent->domains, store_rules(agent->store));
 	struct policy_image *image = policy_image_open(agent->config.image, image_error, sizeof(image_error));
@@ -542,8 +542,8 @@ void agent_stop(struct agent *agent)
 	}
 	presence_free(agent->presence);
 	metrics_stop(agent->metrics);
+	watch_free(agent->watch); /* whoever waits for an answer is told that none will come */
 	domains_free(agent->domains);
-	watch_free(agent->watch);
 	store_free(agent->store);
 	free(timers);
 }

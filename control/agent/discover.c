@@ -82,6 +82,7 @@ void discover_free(struct discover *discover)
 		domain_free(discover, discover->domains[i]);
 	free(discover->domains);
 	free(discover->claims);
+	free(discover->hosts);
 	free(discover);
 }
 
@@ -96,7 +97,7 @@ struct domain *discover_add(const char *name, struct discover_time now)
 
 static void changed(struct discover *discover)
 {
-	discover->stale_claims = true;
+	discover->stale_claims = discover->stale_hosts = true;
 	discover->ops->changed(discover->context);
 }
 
@@ -258,6 +259,7 @@ static void end_round(struct discover *discover, struct domain *domain, struct d
 	domain->next = NULL;
 	domain->next_count = 0;
 	domain->untold = true;
+	discover->stale_claims = discover->stale_hosts = true; /* they point into what was replaced */
 	enter_state(domain, WAITING);
 	discover->busy--;
 	schedule(discover, domain, now);
@@ -362,11 +364,13 @@ static void take_tlsa(struct discover *discover, struct domain *domain, const st
 	case DISCOVER_FAILED:
 		set->state = FOUND_FAILED;
 		set->good_at = 0;
+		set->bogus = answer->bogus;
 		return;
 	case DISCOVER_OK:
 		if (!answer->secure)
 			break;
 		records_tlsa(answer, set);
+		set->below_alias = question->alias;
 		set->good_at = set->state == FOUND_FAILED ? 0 : now.unix_s;
 		if (set->state != FOUND_FAILED)
 			return;

@@ -40,7 +40,7 @@ enum discover_status { DISCOVER_OK, DISCOVER_NONE, DISCOVER_FAILED };
 
 struct discover_answer {
 	enum discover_status status;
-	bool secure; /* validated */
+	bool secure, bogus; /* validated; found wrong, of FAILED */
 	uint32_t ttl;
 	const char *why; /* of NONE and FAILED */
 	const char *canonical; /* the name that aliases led to, without a final dot; NULL: the one asked for */
@@ -79,6 +79,9 @@ void discover_answered(struct discover *discover, uint64_t token, const struct d
 /* For ruleset_compile_discovered(); good until the next call of any other function. */
 const struct discovered_claim *discover_claims(struct discover *discover, size_t *count);
 struct discover_counts discover_counts(const struct discover *discover);
+
+/* Each MX once, with its TLSA; likewise. Those whose addresses or TLSA nobody has asked for yet are not in it. */
+const struct discovered_host *discover_hosts(struct discover *discover, size_t *count);
 
 /* What a restart must not forget: {"example.org": {"time", "ttl", "error", "mx": [{"name", "preference",
  * "A": [...], "A_time", ...}]}}. Recalled domains are asked about again at once, and hold until then. */

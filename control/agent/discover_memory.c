@@ -53,7 +53,8 @@ const struct discovered_claim *discover_claims(struct discover *discover, size_t
 				for (size_t a = 0; a < domain->hosts[h].family[f].count; a++) {
 					struct discovered_claim *claim = &discover->claims[n++];
 					*claim = (struct discovered_claim){.domain = domain->name, .mx = domain->hosts[h].name,
-									   .preference = domain->hosts[h].preference};
+									   .preference = domain->hosts[h].preference,
+									   .mx_secure = domain->mx_secure};
 					memcpy(claim->addr, domain->hosts[h].family[f].addrs[a].bytes, sizeof(claim->addr));
 				}
 	}
@@ -193,7 +194,7 @@ void discover_recall(struct discover *discover, const json_t *memory, struct dis
 			recall_domain(discover, name, value, now);
 	}
 	qsort(discover->domains, discover->count, sizeof(*discover->domains), by_name);
-	discover->stale_claims = true;
+	discover->stale_claims = discover->stale_hosts = true;
 }
 
 /* ---- for Redis ---- */

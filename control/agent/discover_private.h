@@ -16,12 +16,6 @@ struct inet {
 	uint8_t bytes[16]; /* network byte order, IPv4 as v4-mapped */
 };
 
-struct tlsa {
-	uint8_t usage, selector, matching;
-	uint16_t len;
-	uint8_t *data;
-};
-
 enum found_tlsa {
 	FOUND_UNASKED,
 	FOUND_NONE,     /* validated: there are none */
@@ -33,9 +27,11 @@ enum found_tlsa {
 
 struct tlsa_set {
 	enum found_tlsa state;
-	struct tlsa *records; /* ascending */
+	struct discovered_tlsa *records; /* ascending; their data are the set's own */
 	size_t count;
 	uint64_t good_at; /* Unix seconds of the answer */
+	bool bogus;       /* FAILED, and it was DNSSEC that said so */
+	bool below_alias; /* the records stand below the host's alias */
 };
 
 struct family {
@@ -93,9 +89,10 @@ struct discover {
 	struct question questions[DISCOVER_QUESTIONS_MAX];
 	size_t next_slot;
 	uint64_t serial;
-	bool ticking, stale_claims;
+	bool ticking, stale_claims, stale_hosts;
 	struct discovered_claim *claims;
-	size_t claim_count, told;
+	struct discovered_host *hosts;
+	size_t claim_count, host_count, told;
 	struct discover_counts counts;
 };
 

@@ -21,14 +21,14 @@ const char *const found_tlsa_names[FOUND_STATES] = {
 void tlsa_dispose(struct tlsa_set *set)
 {
 	for (size_t i = 0; i < set->count; i++)
-		free(set->records[i].data);
+		free((void *)set->records[i].data);
 	free(set->records);
 	*set = (struct tlsa_set){.state = set->state};
 }
 
 static int by_record(const void *a, const void *b)
 {
-	const struct tlsa *x = a, *y = b;
+	const struct discovered_tlsa *x = a, *y = b;
 	int order = memcmp((uint8_t[]){x->usage, x->selector, x->matching}, (uint8_t[]){y->usage, y->selector, y->matching}, HEAD_BYTES);
 
 	if (!order)
@@ -36,13 +36,17 @@ static int by_record(const void *a, const void *b)
 	return order ? order : memcmp(x->data, y->data, x->len);
 }
 
+static const uint8_t *copy_of(const uint8_t *data, size_t len)
+{
+	return memcpy(discover_must(malloc(len)), data, len);
+}
+
 static void add(struct tlsa_set *set, const uint8_t *rdata, size_t len)
 {
-	struct tlsa *to = &set->records[set->count++];
+	struct discovered_tlsa *to = &set->records[set->count++];
 
-	*to = (struct tlsa){.usage = rdata[0], .selector = rdata[1], .matching = rdata[2], .len = (uint16_t)(len - HEAD_BYTES)};
-	to->data = discover_must(malloc(len));
-	memcpy(to->data, rdata + HEAD_BYTES, to->len);
+	*to = (struct discovered_tlsa){.usage = rdata[0], .selector = rdata[1], .matching = rdata[2], .len = (uint16_t)(len - HEAD_BYTES)};
+	to->data = copy_of(rdata + HEAD_BYTES, to->len);
 }
 
 static bool length_is_sane(size_t len)
@@ -57,7 +61,7 @@ static void sort(struct tlsa_set *set)
 	qsort(set->records, set->count, sizeof(*set->records), by_record);
 	for (size_t i = 0; i < set->count; i++)
 		if (kept && by_record(&set->records[kept - 1], &set->records[i]) == 0)
-			free(set->records[i].data);
+			free((void *)set->records[i].data);
 		else
 			set->records[kept++] = set->records[i];
 	set->count = kept;
@@ -82,7 +86,7 @@ void records_tlsa(const struct discover_answer *answer, struct tlsa_set *set)
 
 bool tlsa_equal(const struct tlsa_set *a, const struct tlsa_set *b)
 {
-	if (a->state != b->state || a->count != b->count)
+	if (a->state != b->state || a->count != b->count || a->bogus != b->bogus || a->below_alias != b->below_alias)
 		return false;
 	for (size_t i = 0; i < a->count; i++)
 		if (by_record(&a->records[i], &b->records[i]) != 0)
@@ -94,12 +98,12 @@ void tlsa_copy(struct tlsa_set *to, const struct tlsa_set *from)
 {
 	tlsa_dispose(to);
 	to->good_at = from->good_at;
+	to->below_alias = from->below_alias;
 	to->count = from->count;
 	to->records = discover_must(calloc(from->count + 1, sizeof(*to->records)));
 	for (size_t i = 0; i < from->count; i++) {
 		to->records[i] = from->records[i];
-		to->records[i].data = discover_must(malloc(from->records[i].len));
-		memcpy(to->records[i].data, from->records[i].data, from->records[i].len);
+		to->records[i].data = copy_of(from->records[i].data, from->records[i].len);
 	}
 }
 
@@ -109,7 +113,7 @@ void tlsa_print(const struct tlsa_set *set, FILE *out)
 {
 	fprintf(out, "%s@%" PRIu64, found_tlsa_names[set->state], set->good_at);
 	for (size_t i = 0; i < set->count; i++) {
-		const struct tlsa *record = &set->records[i];
+		const struct discovered_tlsa *record = &set->records[i];
 		fprintf(out, ",%u-%u-%u-", record->usage, record->selector, record->matching);
 		for (size_t b = 0; b < record->len; b++)
 			fprintf(out, "%02x", record->data[b]);
@@ -171,4 +175,71 @@ void tlsa_read(const char *text, struct tlsa_set *set)
 	if (set->count)
 		sort(set);
 	free(copy);
+}
+
+/* ---- for the compiler ---- */
+
+/* The last known records still hold where the DNS is merely silent; where it is bogus nobody knows. */
+static enum policy_tlsa state_of(const struct tlsa_set *set)
+{
+	switch (set->state) {
+	case FOUND_NONE:
+	case FOUND_INSECURE:
+		return TLSA_NONE;
+	case FOUND_SECURE:
+		return TLSA_SECURE;
+	case FOUND_FAILED:
+		return set->count && !set->bogus ? TLSA_SECURE : TLSA_FAILED;
+	case FOUND_UNASKED:
+	case FOUND_STATES:
+		break;
+	}
+	return TLSA_UNKNOWN;
+}
+
+struct found_host {
+	struct discovered_host host;
+	uint64_t good_at;
+};
+
+static int by_name_then_age(const void *a, const void *b)
+{
+	const struct found_host *x = a, *y = b;
+	int order = strcmp(x->host.mx, y->host.mx);
+
+	return order ? order : (x->good_at < y->good_at) - (x->good_at > y->good_at);
+}
+
+const struct discovered_host *discover_hosts(struct discover *discover, size_t *count)
+{
+	size_t n = 0, kept = 0;
+
+	*count = discover->host_count;
+	if (!discover->stale_hosts)
+		return discover->hosts;
+	for (size_t i = 0; i < discover->count; i++)
+		n += discover->domains[i]->host_count;
+	struct found_host *all = discover_must(calloc(n + 1, sizeof(*all)));
+	n = 0;
+	for (size_t i = 0; i < discover->count; i++)
+		for (size_t h = 0; h < discover->domains[i]->host_count; h++) {
+			const struct host *host = &discover->domains[i]->hosts[h];
+			enum policy_tlsa state = state_of(&host->tlsa);
+			if (state == TLSA_UNKNOWN)
+				continue;
+			all[n++] = (struct found_host){.good_at = host->tlsa.good_at,
+						       .host = {.mx = host->name, .base = host->tlsa.below_alias ? host->alias : NULL, .tlsa = state,
+								.records = state == TLSA_SECURE ? host->tlsa.records : NULL,
+								.record_count = state == TLSA_SECURE ? host->tlsa.count : 0}};
+		}
+	qsort(all, n, sizeof(*all), by_name_then_age);
+	free(discover->hosts);
+	discover->hosts = discover_must(calloc(n + 1, sizeof(*discover->hosts)));
+	for (size_t i = 0; i < n; i++) /* one server of many domains: the newest answer of one name */
+		if (!kept || strcmp(discover->hosts[kept - 1].mx, all[i].host.mx) != 0)
+			discover->hosts[kept++] = all[i].host;
+	free(all);
+	discover->stale_hosts = false;
+	discover->host_count = *count = kept;
+	return discover->hosts;
 }

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "discover_private.h"
+#include "mtasts.h"
 #include "resolver.h"
 
 #define NUMBER_MAX 24
@@ -25,13 +27,19 @@ struct domains {
 	void *context;
 	struct resolver *resolver;
 	struct discover *discover;
+	struct mtasts *mtasts; /* NULL: none */
 	struct watch *watch; /* to tell; NULL: not yet */
 	struct discovered discovered;
 	ev_timer tick, save;
 };
 
+struct wanted {
+	const char *name;
+	unsigned needs;
+};
+
 struct names {
-	const char **items;
+	struct wanted *items;
 	size_t count, room;
 };
 
@@ -63,7 +71,12 @@ static void on_changed(void *context)
 
 static void on_answered(void *context, uint64_t token, const struct discover_answer *answer)
 {
-	discover_answered(((struct domains *)context)->discover, token, answer, now_time());
+	struct domains *domains = context;
+
+	if (token & STS_TOKEN)
+		mtasts_answered(domains->mtasts, token, answer, now_time());
+	else
+		discover_answered(domains->discover, token, answer, now_time());
 }
 
 /* ---- Redis ---- */
@@ -104,6 +117,7 @@ void domains_tell(struct domains *domains, struct watch *watch)
 		return;
 	domains->watch = watch;
 	discover_tell_again(domains->discover);
+	mtasts_watch(domains->mtasts, watch);
 }
 
 /* ---- time ---- */
@@ -115,7 +129,9 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	discover_tick(domains->discover, now_time());
+	mtasts_tick(domains->mtasts, now_time());
 	tell(domains);
+	mtasts_tell(domains->mtasts);
 }
 
 static void on_save(struct ev_loop *loop, ev_timer *timer, int events)
@@ -146,6 +162,7 @@ struct domains *domains_new(struct ev_loop *loop, const struct control_config *c
 		free(domains);
 		return NULL;
 	}
+	domains->mtasts = mtasts_new(loop, config, domains->resolver, on_changed, domains);
 	ev_timer_init(&domains->tick, on_tick, DOMAINS_TICK_S, DOMAINS_TICK_S);
 	ev_timer_init(&domains->save, on_save, DOMAINS_SAVE_S, DOMAINS_SAVE_S);
 	domains->tick.data = domains->save.data = domains;
@@ -160,6 +177,7 @@ void domains_free(struct domains *domains)
 		return;
 	ev_timer_stop(domains->loop, &domains->tick);
 	ev_timer_stop(domains->loop, &domains->save);
+	mtasts_free(domains->mtasts);
 	discover_free(domains->discover); /* forgets its questions, of the resolver */
 	resolver_free(domains->resolver);
 	free(domains);
@@ -167,30 +185,42 @@ void domains_free(struct domains *domains)
 
 /* ---- rules and the compiler ---- */
 
-static void add_name(void *context, const char *domain)
+static void add_name(void *context, const char *domain, unsigned needs)
 {
 	struct names *names = context;
 
 	if (names->count == names->room) {
 		size_t room = names->room ? names->room * 2 : 256;
-		const char **items = realloc(names->items, room * sizeof(*items));
+		struct wanted *items = realloc(names->items, room * sizeof(*items));
 		if (!items)
 			return; /* this one goes by "*" */
 		names->items = items;
 		names->room = room;
 	}
-	names->items[names->count++] = domain;
+	names->items[names->count++] = (struct wanted){domain, needs};
 }
 
 static int by_name(const void *a, const void *b)
 {
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
+	return strcmp(((const struct wanted *)a)->name, ((const struct wanted *)b)->name);
+}
+
+/* The names of those that need it, ascending; the caller frees. */
+static const char **needing(const struct names *names, unsigned need, size_t *count)
+{
+	const char **out = discover_must(calloc(names->count + 1, sizeof(*out)));
+
+	*count = 0;
+	for (size_t i = 0; i < names->count; i++)
+		if (!need || names->items[i].needs & need)
+			out[(*count)++] = names->items[i].name;
+	return out;
 }
 
 void domains_want(struct domains *domains, const struct ruleset *rules)
 {
 	struct names names = {0};
-	size_t kept = 0;
+	size_t kept = 0, count;
 
 	if (!domains)
 		return;
@@ -198,9 +228,17 @@ void domains_want(struct domains *domains, const struct ruleset *rules)
 	if (names.count)
 		qsort(names.items, names.count, sizeof(*names.items), by_name);
 	for (size_t i = 0; i < names.count; i++)
-		if (!kept || strcmp(names.items[kept - 1], names.items[i]))
+		if (!kept || strcmp(names.items[kept - 1].name, names.items[i].name))
 			names.items[kept++] = names.items[i];
-	discover_want(domains->discover, names.items, kept, now_time());
+		else
+			names.items[kept - 1].needs |= names.items[i].needs;
+	names.count = kept;
+	const char **all = needing(&names, 0, &count);
+	discover_want(domains->discover, all, count, now_time());
+	const char **sts = needing(&names, NEED_STS, &count);
+	mtasts_want(domains->mtasts, sts, count, now_time());
+	free(all);
+	free(sts);
 	free(names.items);
 }
 
@@ -209,18 +247,31 @@ struct discovered *domains_discovered(struct domains *domains)
 	if (!domains)
 		return NULL;
 	domains->discovered.claims = discover_claims(domains->discover, &domains->discovered.count);
+	domains->discovered.hosts = discover_hosts(domains->discover, &domains->discovered.host_count);
+	if (domains->mtasts)
+		domains->discovered.sts = sts_found(mtasts_sts(domains->mtasts), &domains->discovered.sts_count);
 	return &domains->discovered;
 }
 
 json_t *domains_remember(const struct domains *domains)
 {
-	return domains ? discover_remember(domains->discover) : NULL;
+	json_t *findings = json_object();
+
+	if (!domains)
+		return findings;
+	json_object_set_new(findings, "discovered", discover_remember(domains->discover));
+	if (domains->mtasts)
+		json_object_set_new(findings, "sts", sts_remember(mtasts_sts(domains->mtasts)));
+	return findings;
 }
 
-void domains_recall(struct domains *domains, const json_t *memory)
+void domains_recall(struct domains *domains, const json_t *findings)
 {
-	if (domains && memory)
-		discover_recall(domains->discover, memory, now_time());
+	if (!domains)
+		return;
+	discover_recall(domains->discover, json_object_get(findings, "discovered"), now_time());
+	if (domains->mtasts)
+		sts_recall(mtasts_sts(domains->mtasts), json_object_get(findings, "sts"), now_time());
 }
 
 struct discover_counts domains_counts(const struct domains *domains)
@@ -234,10 +285,17 @@ json_t *domains_report(const struct domains *domains)
 		return json_pack("{s:b}", "enabled", 0);
 	struct discover_counts c = discover_counts(domains->discover);
 	const struct discovered *d = &domains->discovered;
-	return json_pack("{s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "enabled", 1, "error",
+	json_t *report = json_pack("{s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "enabled", 1, "error",
 			 resolver_error(domains->resolver), "domains", (json_int_t)c.domains, "resolved", (json_int_t)c.resolved,
 			 "failing", (json_int_t)c.failing, "busy", (json_int_t)c.busy, "questions", (json_int_t)c.questions,
 			 "failures", (json_int_t)c.failures, "timeouts", (json_int_t)c.timeouts, "ignored", (json_int_t)c.ignored,
 			 "addresses", (json_int_t)d->prefixes, "left_out", (json_int_t)(d->left_out + c.left_out), "ties",
 			 (json_int_t)d->ties, "tie", d->tie);
+	if (domains->mtasts) {
+		struct sts_counts s = sts_counts(mtasts_sts(domains->mtasts));
+		json_object_set_new(report, "sts", json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "domains", (json_int_t)s.domains, "policies",
+							     (json_int_t)s.policies, "failing", (json_int_t)s.failing, "fetches", (json_int_t)s.fetches,
+							     "failures", (json_int_t)s.failures, "shared", (json_int_t)s.shared));
+	}
+	return report;
 }

@@ -34,8 +34,8 @@ void domains_want(struct domains *domains, const struct ruleset *rules); /* afte
 void domains_tell(struct domains *domains, struct watch *watch);         /* from now on; all of it, again */
 /* What is known, for the compiler; NULL without discovery. The compiler's findings are kept for reports. */
 struct discovered *domains_discovered(struct domains *domains);
-json_t *domains_remember(const struct domains *domains); /* NULL without discovery */
-void domains_recall(struct domains *domains, const json_t *memory);
+json_t *domains_remember(const struct domains *domains); /* the memory's "discovered", "sts" ...; never NULL */
+void domains_recall(struct domains *domains, const json_t *findings);
 json_t *domains_report(const struct domains *domains); /* for agent.json */
 struct discover_counts domains_counts(const struct domains *domains);
 

@@ -30,14 +30,14 @@ static struct rule *rule_from_json(const char *key, json_t *attributes)
 	return rule_parse(key, fields, count, error, sizeof(error));
 }
 
-struct ruleset *memory_read(const char *path, uint64_t *generation, json_t **discovered, char *error, size_t error_len)
+struct ruleset *memory_read(const char *path, uint64_t *generation, json_t **findings, char *error, size_t error_len)
 {
 	json_error_t where;
 	const char *key;
 	json_t *attributes;
 
 	*error = 0;
-	*discovered = NULL;
+	*findings = NULL;
 	if (access(path, F_OK) != 0 && errno == ENOENT)
 		return NULL;
 	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
@@ -60,12 +60,13 @@ struct ruleset *memory_read(const char *path, uint64_t *generation, json_t **dis
 		}
 	}
 	*generation = (uint64_t)json_integer_value(json_object_get(root, "generation"));
-	*discovered = json_incref(json_object_get(root, "discovered"));
-	json_decref(root);
+	json_object_del(root, "rules");
+	json_object_del(root, "generation");
+	*findings = root;
 	return set;
 }
 
-int memory_write(const char *path, const struct ruleset *rules, uint64_t generation, json_t *discovered, char *error,
+int memory_write(const char *path, const struct ruleset *rules, uint64_t generation, json_t *findings, char *error,
 		 size_t error_len)
 {
 	json_t *root = json_object(), *object = json_object();
@@ -82,8 +83,9 @@ int memory_write(const char *path, const struct ruleset *rules, uint64_t generat
 			json_object_set_new(attributes, fields[f].name, json_string(fields[f].value));
 		json_object_set_new(object, rule_key(rule), attributes);
 	}
-	if (discovered)
-		json_object_set_new(root, "discovered", discovered);
+	if (findings)
+		json_object_update(root, findings);
+	json_decref(findings);
 	char *text = json_dumps(root, JSON_INDENT(1));
 	if (text)
 		rc = image_write(path, text, strlen(text), error, error_len);

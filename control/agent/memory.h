@@ -1,7 +1,7 @@
 /*
- * memory.h - the rules in force and what the DNS said, as a JSON file beside the image: a restart forgets nothing.
+ * memory.h - the rules in force and the findings, as a JSON file beside the image: a restart forgets nothing.
  *
- * {"generation": n, "rules": {"example.org": {"level": "verify", ...}, ...}, "discovered": {...}}, replaced as a
+ * {"generation": n, "rules": {"example.org": {"level": "verify", ...}, ...}, "discovered": {...}, "sts": {...} ...}, replaced as a
  * whole whenever an image was written. The agent reads it: to know the last good form of a key that is bad now,
  * and that there were rules when Redis is found empty.
  */
@@ -13,10 +13,10 @@
 #include "../policy/rules.h"
 
 /* NULL with `error` if there is none (error "") or it is damaged. A rule in it that no longer parses is left out.
- * `discovered` gets discover.h's part, or NULL; the caller owns it. */
-struct ruleset *memory_read(const char *path, uint64_t *generation, json_t **discovered, char *error, size_t error_len);
-/* Takes `discovered`, which may be NULL. */
-int memory_write(const char *path, const struct ruleset *rules, uint64_t generation, json_t *discovered, char *error,
+ * `findings` gets the rest of the file, or NULL; the caller owns it. */
+struct ruleset *memory_read(const char *path, uint64_t *generation, json_t **findings, char *error, size_t error_len);
+/* Takes `findings`, which may be NULL: an object whose members stand beside the rules. */
+int memory_write(const char *path, const struct ruleset *rules, uint64_t generation, json_t *findings, char *error,
 		 size_t error_len);
 
 #endif

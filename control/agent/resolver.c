@@ -82,6 +82,7 @@ static void on_result(void *memory, int error, struct ub_result *result)
 		answer.why = error ? ub_strerror(error) : "no result";
 	} else if (result->bogus) {
 		answer.why = "DNSSEC validation failed";
+		answer.bogus = true;
 	} else if (result->havedata) {
 		answer.status = DISCOVER_OK;
 		answer.ttl = result->ttl > 0 ? (uint32_t)result->ttl : 0;

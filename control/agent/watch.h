@@ -63,6 +63,11 @@ void watch_resync(struct watch *watch); /* read everything again, WATCH_SETTLE_S
 /* Sends one command, of the agent's own findings, and does not wait. A refusal (a replica, a user who may not write, a
  * full memory) is counted and ends nothing. False: not live, or too many are under way; try again later. */
 bool watch_write(struct watch *watch, int argc, const char *const *argv);
+/* Sends one command and calls back with its reply, whatever it is, or with NULL if none will come; from the loop, never from
+ * within. False as above. */
+struct redisReply;
+typedef void watch_replied(void *context, uint64_t token, const struct redisReply *reply);
+bool watch_ask(struct watch *watch, int argc, const char *const *argv, watch_replied *replied, void *context, uint64_t token);
 const char *watch_write_error(const struct watch *watch); /* of the last write that was answered; "" */
 
 enum watch_state watch_state(const struct watch *watch);

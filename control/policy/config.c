@@ -188,6 +188,7 @@ static const struct option options[] = {
 	{"dataplane", "", NULL, 0, 0, ""},
 	{"policy", "image", read_path, FIELD(image), "/var/lib/waxseal/policy.image"},
 	{"policy", "", NULL, 0, 0, ""},
+	{"tls", "ca_file", read_text, FIELD(ca_file), "/etc/ssl/certs/ca-certificates.crt"},
 	{"tls", "", NULL, 0, 0, ""},
 	{"limits", "", NULL, 0, 0, ""},
 	{"events", "", NULL, 0, 0, ""},
@@ -206,6 +207,7 @@ static const struct option options[] = {
 	{"dns", "ttl_min_s", read_seconds, FIELD(dns_ttl_min_s), "60"},
 	{"dns", "keep_s", read_seconds, FIELD(dns_keep_s), "604800"},
 	{"dns", "timeout_s", read_seconds, FIELD(dns_timeout_s), "10"},
+	{"dns", "mta_sts", read_flag, FIELD(dns_mta_sts), "yes"},
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 

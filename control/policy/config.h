@@ -3,7 +3,7 @@
  *
  * Enters: the INI file that waxseald, waxseal-agent and waxseal share. Leaves: one struct of checked
  * values, or one line that says file, line, option and what would be right. Options that only waxseald
- * reads are its own to judge and are passed over; in [redis], [agent] and [dns] an unknown one is an error.
+ * reads are its own to judge and are passed over; in [redis], [agent], [dns] and [probe] an unknown one is an error.
  */
 #ifndef WAXSEAL_CONTROL_CONFIG_H
 #define WAXSEAL_CONTROL_CONFIG_H
@@ -37,6 +37,8 @@ struct control_config {
 	char dns_servers[CONTROL_TEXT_MAX];      /* addresses, or the path of a file such as /etc/resolv.conf */
 	char dns_trust_anchor[CONTROL_TEXT_MAX]; /* "": answers are not validated */
 	uint32_t dns_ttl_min_s, dns_keep_s, dns_timeout_s;
+	bool dns_mta_sts;              /* with dns_enabled: MTA-STS policies, too */
+	char ca_file[CONTROL_TEXT_MAX]; /* of [tls]: whom to trust */
 };
 
 /* The defaults, as in deploy/waxseal.conf. */

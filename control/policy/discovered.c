@@ -313,15 +313,39 @@ struct place *discovered_places(struct discovered *discovered, const struct rule
 	return places;
 }
 
-void ruleset_domains(const struct ruleset *set, void (*each)(void *context, const char *domain), void *context)
+static unsigned needs_of(const struct rule *rule)
+{
+	bool level = attribute_given(rule, "level");
+	unsigned needs = level ? 0 : NEED_STS | NEED_PROBE;
+
+	if (rule->values.e2e == E2E_PROBE)
+		needs |= NEED_PROBE;
+	switch ((enum policy_level)rule->values.level) {
+	case LEVEL_DANE:
+	case LEVEL_DANE_ONLY:
+	case LEVEL_FINGERPRINT:
+	case LEVEL_VERIFY:
+	case LEVEL_SECURE:
+		return needs | NEED_PROBE;
+	case LEVEL_NONE:
+	case LEVEL_MAY:
+	case LEVEL_ENCRYPT:
+	case LEVEL_BLOCK:
+	case POLICY_LEVELS:
+		break;
+	}
+	return needs;
+}
+
+void ruleset_domains(const struct ruleset *set, void (*each)(void *context, const char *domain, unsigned needs), void *context)
 {
 	for (size_t i = 0; i < ruleset_count(set); i++) {
 		const struct rule *rule = ruleset_at(set, i);
 
 		if (rule->kind == POLICY_DOMAIN)
-			each(context, rule->name);
+			each(context, rule->name, needs_of(rule));
 		for (size_t d = 0; d < rule->domains.count; d++)
 			if (rule->domains.items[d][0] != '.')
-				each(context, rule->domains.items[d]);
+				each(context, rule->domains.items[d], needs_of(rule));
 	}
 }

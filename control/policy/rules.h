@@ -148,8 +148,13 @@ void discovered_free(struct discovered *discovered); /* one that discovered_read
  * `discovered` may be NULL. */
 void *ruleset_compile_discovered(const struct ruleset *set, struct discovered *discovered, uint64_t generation, uint64_t now,
 				 size_t *len, char *error, size_t error_len);
-/* The names whose MX are of interest: plain domains with a rule, and those in providers' lists. `each` may get one twice. */
-void ruleset_domains(const struct ruleset *set, void (*each)(void *context, const char *domain), void *context);
+/* The names whose MX are of interest: plain domains with a rule, and those in providers' lists, and what else their rule
+ * may ask for. `each` may get one twice. */
+enum ruleset_need {
+	NEED_STS = 1,   /* the rule has no level: as discovered */
+	NEED_PROBE = 2, /* its servers' certificates count, or what a probe finds does */
+};
+void ruleset_domains(const struct ruleset *set, void (*each)(void *context, const char *domain, unsigned needs), void *context);
 /* Temporary name in the same folder, write, fsync, rename, fsync of the folder. 0 / -errno with `error`. */
 int image_write(const char *path, const void *image, size_t len, char *error, size_t error_len);
 

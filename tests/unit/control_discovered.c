@@ -198,20 +198,21 @@ static void nothing_discovered(void **state)
 	assert_int_equal(policy_prefixes(image), 0);
 }
 
-static void one_name(void *context, const char *domain)
+static void one_name(void *context, const char *domain, unsigned needs)
 {
-	strcat(strcat(context, domain), " ");
+	sprintf((char *)context + strlen(context), "%s%s%s ", domain, needs & NEED_STS ? "+sts" : "", needs & NEED_PROBE ? "+probe" : "");
 }
 
 static void names_of_interest(void **state)
 {
 	struct ruleset *set = H_SET("* may", ".parent.example encrypt", "plain.example encrypt", "provider:p may domains=.x.example,y.example",
-				    "inbound:* encrypt");
-	char names[256] = "";
+				    "inbound:* encrypt", "e2e.example encrypt e2e=probe",
+				    "dane.example dane");
+	char names[512] = "";
 
 	(void)state;
 	ruleset_domains(set, one_name, names);
-	assert_string_equal(names, "plain.example y.example ");
+	assert_string_equal(names, "dane.example+probe e2e.example+probe plain.example y.example ");
 	ruleset_free(set);
 }
 
