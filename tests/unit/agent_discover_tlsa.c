@@ -293,13 +293,55 @@ static void memory_has_it(void **state)
 	told("mx.a.example=failed@1800000000,3-1-1-abcd", true);
 }
 
+/* They point into what is known, which a round replaces, also if it brings no news. */
+static void claims_and_hosts_outlive_a_round(void **state)
+{
+	size_t count;
+
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		addresses(true, true, "host.b.example");
+		one("_25._tcp.host.b.example", DISCOVER_TLSA, pin, sizeof(pin), true, NULL);
+		const struct discovered_claim *claims = discover_claims(discover, &count);
+		assert_int_equal(count, 1);
+		assert_string_equal(claims[0].mx, "mx.a.example");
+		assert_true(claims[0].mx_secure);
+		const struct discovered_host *hosts = discover_hosts(discover, &count);
+		assert_int_equal(count, 1);
+		assert_string_equal(hosts[0].mx, "mx.a.example");
+		assert_string_equal(hosts[0].base, "host.b.example");
+		assert_int_equal(hosts[0].tlsa, TLSA_SECURE);
+		assert_memory_equal(hosts[0].records[0].data, pin + 3, 2);
+		assert_int_equal(changes, 1);
+		next_round();
+	}
+}
+
+static void what_the_compiler_gets_of_a_failure(void **state)
+{
+	size_t count;
+
+	(void)state;
+	for (int bogus = 0; bogus < 2; bogus++) {
+		addresses(true, true, NULL);
+		one("_25._tcp.mx.a.example", DISCOVER_TLSA, pin, sizeof(pin), true, NULL);
+		next_round();
+		addresses(true, true, NULL);
+		answer("_25._tcp.mx.a.example", DISCOVER_TLSA,
+		       (struct discover_answer){.status = DISCOVER_FAILED, .bogus = bogus, .why = "as told"});
+		assert_int_equal(discover_hosts(discover, &count)[0].tlsa, bogus ? TLSA_FAILED : TLSA_SECURE);
+		next_round();
+	}
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 	const struct CMUnitTest tests[] = {
 		TEST(secure_records), TEST(not_asked_where_addresses_are_not_validated), TEST(none_and_insecure),
 		TEST(a_failure_is_not_none_and_keeps_what_was), TEST(below_the_alias_first), TEST(order_copies_and_limits),
-		TEST(text_there_and_back), TEST(memory_has_it),
+		TEST(text_there_and_back), TEST(memory_has_it), TEST(claims_and_hosts_outlive_a_round),
+		TEST(what_the_compiler_gets_of_a_failure),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
