@@ -96,7 +96,10 @@ bool tlsa_equal(const struct tlsa_set *a, const struct tlsa_set *b)
 
 void tlsa_copy(struct tlsa_set *to, const struct tlsa_set *from)
 {
+	bool bogus = to->bogus;
+
 	tlsa_dispose(to);
+	to->bogus = bogus;
 	to->good_at = from->good_at;
 	to->below_alias = from->below_alias;
 	to->count = from->count;
