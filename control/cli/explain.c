@@ -35,7 +35,7 @@ static void put(FILE *out, const char *name, const char *value)
 	struct rule_field field = {name, value};
 
 	if (*value)
-		link_print_rule(out, "", &field, 1);
+		rule_print(out, "", &field, 1);
 }
 
 static void put_number(FILE *out, const char *name, unsigned long long value)

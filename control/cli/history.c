@@ -200,7 +200,7 @@ static void print_side(char sign, const char *redis_key, const json_t *hash, con
 		return;
 	known = rule_key_from_redis(prefix, redis_key, key, sizeof(key));
 	fprintf(out, "%c ", sign);
-	link_print_rule(out, known == 0 ? key : redis_key, fields, redisrules_fields(hash, fields, LINK_FIELDS_MAX));
+	rule_print(out, known == 0 ? key : redis_key, fields, redisrules_fields(hash, fields, LINK_FIELDS_MAX));
 	fputc('\n', out);
 }
 

@@ -91,30 +91,6 @@ int link_fields(const redisReply *reply, struct rule_field fields[LINK_FIELDS_MA
 	return (int)(reply->elements / 2);
 }
 
-static void print_value(FILE *out, const char *value)
-{
-	if (*value && !strpbrk(value, " \t\"\\#")) {
-		fputs(value, out);
-		return;
-	}
-	fputc('"', out);
-	for (; *value; value++) {
-		if (*value == '"' || *value == '\\')
-			fputc('\\', out);
-		fputc((unsigned char)*value < 0x20 || *value == 0x7f ? '?' : *value, out);
-	}
-	fputc('"', out);
-}
-
-void link_print_rule(FILE *out, const char *key, const struct rule_field *fields, size_t count)
-{
-	fputs(key, out);
-	for (size_t i = 0; i < count; i++) {
-		fprintf(out, " %s=", fields[i].name);
-		print_value(out, fields[i].value);
-	}
-}
-
 json_t *link_ask(struct telemetry *telemetry, const char *command, char *error, size_t error_len)
 {
 	json_t *value = telemetry_ask(telemetry, command, error, error_len);

@@ -26,9 +26,6 @@ __attribute__((format(printf, 4, 5))) redisReply *link_command(redisContext *red
 /* The pairs of a HGETALL reply; they live as long as it does. Their number, or -1 with `error`. */
 int link_fields(const redisReply *reply, struct rule_field fields[LINK_FIELDS_MAX], char *error, size_t error_len);
 
-/* "example.org level=verify reason=\"a b\"" on `out`, as rule_parse_line reads it, without a newline. */
-void link_print_rule(FILE *out, const char *key, const struct rule_field *fields, size_t count);
-
 /* waxseald's answer to a command, without its frame; the caller owns it. NULL with `error`. */
 json_t *link_ask(struct telemetry *telemetry, const char *command, char *error, size_t error_len);
 

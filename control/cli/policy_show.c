@@ -182,7 +182,7 @@ static void print_list(const struct shown_list *list)
 		FILE *out = open_memstream(&others, &len);
 		for (size_t f = 0; out && f < shown->count; f++)
 			if (strcmp(shown->fields[f].name, "level") && strcmp(shown->fields[f].name, "mode"))
-				link_print_rule(out, "", &shown->fields[f], 1);
+				rule_print(out, "", &shown->fields[f], 1);
 		if (out)
 			fclose(out);
 		table_text(table, shown->key);

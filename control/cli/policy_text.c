@@ -98,7 +98,7 @@ static int check_rule(struct cli *cli, const char *line)
 			json_object_set_new(attributes, fields[i].name, json_string(fields[i].value));
 		link_print_json(json_pack("{s:s, s:o}", "key", rule_key(rule), "attributes", attributes));
 	} else {
-		link_print_rule(stdout, rule_key(rule), fields, rule_fields(rule, fields, RULE_FIELDS_MAX));
+		rule_print(stdout, rule_key(rule), fields, rule_fields(rule, fields, RULE_FIELDS_MAX));
 		putchar('\n');
 	}
 	rule_free(rule);

@@ -120,7 +120,7 @@ static void tell_set(const struct cli *cli, const struct setting *setting, const
 					  (json_int_t)g->number));
 		return;
 	}
-	link_print_rule(stdout, setting->shown, fields, count);
+	rule_print(stdout, setting->shown, fields, count);
 	putchar('\n');
 }
 

@@ -36,6 +36,16 @@ static const struct cli_command commands[] = {
 	 "FILE | --rule \"KEY attribute=value ...\"\n"
 	 "Says what is wrong with a file of rules, or with one rule; prints the rule as it is understood.",
 	 policy_check},
+	{"policy", "import",
+	 "FILE [--dry-run] [--partial]\n"
+	 "Takes the text of a Postfix table for smtp_tls_policy_maps (before postmap) as rules, in one generation. Attributes of\n"
+	 "waxseal's own may stand in its lines. Rules of the same key are replaced, others stay. A line that no rule can say is\n"
+	 "named, and nothing is written; --partial writes the others. --dry-run shows what would change. FILE may be - .",
+	 policy_import},
+	{"policy", "export",
+	 "\nAll rules in Redis as a Postfix table, on standard output. What Postfix cannot say stands in comments that\n"
+	 "policy import reads back.",
+	 policy_export},
 	{"policy", "log",
 	 "[-n COUNT]\n"
 	 "The last generations: every write of this command, with its time and author, and how many rules it changed.\n"

@@ -79,6 +79,9 @@ void text_list_free(struct text_list *list);
 /* The next item of a list; 1 with it in `item`, 0 at the end, -EINVAL if it is too long. */
 int item_next(const char **cursor, const char *separators, char *item, size_t item_len);
 
+/* rule.c: one word of a line, in place: quotes taken away, escapes resolved. 1, 0 at the end, -EINVAL. */
+int word_next(char **cursor, char **word);
+
 /* domains.c: "Example.ORG." -> "example.org" */
 int domain_parse(const char *text, char out[IMAGE_DOMAIN_MAX + 1], struct why *why);
 int name_parse(const char *text, char out[IMAGE_DOMAIN_MAX + 2], struct why *why); /* domain or .domain */

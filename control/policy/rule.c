@@ -165,8 +165,7 @@ struct rule *rule_parse(const char *key, const struct rule_field *fields, size_t
 
 /* ---- from a line ---- */
 
-/* One word of a line, in place: quotes taken away, escapes resolved. 1, 0 at the end, -EINVAL. */
-static int next_word(char **cursor, char **word)
+int word_next(char **cursor, char **word)
 {
 	char *from = *cursor + strspn(*cursor, " \t\r\n"), *to = from;
 	bool quoted = false;
@@ -210,11 +209,11 @@ static struct rule *parse_words(char *line, char *error, size_t error_len)
 	struct rule_field fields[RULE_FIELDS_MAX];
 	char *cursor = line, *key, *word, text[SHOWN_MAX + 4];
 	size_t count = 0;
-	int more = next_word(&cursor, &key);
+	int more = word_next(&cursor, &key);
 
 	if (more == 0)
 		return NULL;
-	while (more > 0 && (more = next_word(&cursor, &word)) == 1) {
+	while (more > 0 && (more = word_next(&cursor, &word)) == 1) {
 		if (count == RULE_FIELDS_MAX) {
 			snprintf(error, error_len, "%s: more than %d attributes", shown(key, text), RULE_FIELDS_MAX);
 			return NULL;

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "../../dataplane/policy/policy.h"
 
@@ -36,6 +37,8 @@ const char *rule_key(const struct rule *rule); /* canonical: "example.org", "pro
 /* The attributes that differ from their defaults, in the table's order; strings live as long as the rule. */
 size_t rule_fields(const struct rule *rule, struct rule_field *out, size_t max);
 #define RULE_FIELDS_MAX 32 /* no rule has more */
+/* "example.org level=verify reason=\"a b\"" on `out`, as rule_parse_line reads it, without a newline. */
+void rule_print(FILE *out, const char *key, const struct rule_field *fields, size_t count);
 /* Why this version cannot put the rule into force, or NULL if it can: now there is none that it cannot.
  * ruleset_compile fails on such a rule; a caller that wants the others goes on without it. */
 const char *rule_unsupported(const struct rule *rule);
