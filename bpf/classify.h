@@ -9,6 +9,7 @@
  * The includer says how to reach bytes, and defines before it includes this:
  *   CLASSIFY_BEYOND(p, n)  true if n bytes at p are not there, for the sake of the kernel's verifier
  *   steer4(), steer6()     destination | worker << 32 for the port-25 endpoint's address and a flow hash
+ *   CLASSIFY_PASSES(frame, walk, server_is_source)  true: a packet of a sealed flow, which is forwarded here
  * librte_bpf knows no loops, no calls within the program and no constants in .rodata: hence the macros.
  */
 #ifndef WAXSEAL_CLASSIFY_H
@@ -36,6 +37,7 @@ struct frame {
 	__u8 *base_end; /* XDP's data_end */
 	__u64 end;      /* offset past the last byte that counts */
 	__u64 from_outside, hash_seed;
+	struct classifier_flow *flow; /* CLASSIFY_PASSES': which flow it is; NULL where nothing passes so */
 };
 
 /* Where the walk has come to. 64 bits each: 32-bit arithmetic costs extra instructions before cpu v3. */
@@ -66,6 +68,7 @@ enum outcome {
 	WALK_FORWARD, /* not port 25, or nothing that a receiver would take for it */
 	WALK_CUT,     /* the packet ends before its ports */
 	WALK_LIMIT,   /* past what is walked */
+	WALK_SEALED,  /* of a sealed flow: passes here */
 };
 
 /* p points to n bytes at `off`, or the function returns `otherwise`. */
@@ -264,6 +267,8 @@ INLINE enum outcome walk_ports(const struct frame *frame, struct walk *walk, str
 	/* Both ports are 25: the outside endpoint is the server. It sent what comes from outside, and what an
 	 * ICMP error from inside quotes. */
 	server_is_source = from_25 & ((to_25 ^ 1) | (frame->from_outside ^ walk->is_icmp));
+	if (!(from_25 & to_25) && CLASSIFY_PASSES(frame, walk, server_is_source))
+		return WALK_SEALED;
 	if (walk->ipv6) {
 		__u64 source_high, source_low, high, low;
 		NEED(p, frame, walk->addresses, 32, WALK_FORWARD);
@@ -314,7 +319,7 @@ INLINE void classify(struct frame *frame, struct verdict *out)
 		out->l4_off = 0;
 		/* RFC 7112: a first fragment that ends before the ports must not hide them. */
 		out->action = ended == WALK_CUT ? VERDICT_FRAGMENT : VERDICT_UNPARSED;
-		if (ended == WALK_FORWARD || (ended == WALK_CUT && !walk.first_fragment)) {
+		if (ended == WALK_FORWARD || ended == WALK_SEALED || (ended == WALK_CUT && !walk.first_fragment)) {
 			out->action = VERDICT_FORWARD;
 			walk.ipv6 = walk.tags = walk.l3 = 0;
 		}

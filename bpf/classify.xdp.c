@@ -1,7 +1,8 @@
 /*
  * classify.xdp.c - the classifier in front of AF_XDP sockets.
  *
- * Enters: every frame that arrives on a port. VERDICT_FORWARD leaves by the other port, inside the kernel.
+ * Enters: every frame that arrives on a port. VERDICT_FORWARD leaves by the other port, inside the kernel, and so do
+ * the packets of flows that waxseald has handed over as sealed, but for those that could end or reopen one.
  * The rest goes to the queue's socket, with its verdict in the metadata in front of it. Where no socket
  * takes it (waxseald is not running), or the metadata has no room, the fail mode decides: on to the other
  * port, or dropped; ICMP goes on either way. A program on a port that the configuration does not know
@@ -84,11 +85,117 @@ static inline __attribute__((always_inline)) __u64 steer6(__u64 high, __u64 low,
 	return steer(bpf_map_lookup_elem(&waxseal_dest6, &key), hash);
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, WAXSEAL_SEALED_MAX);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct classifier_flow);
+	__type(value, struct classifier_sealed);
+} waxseal_sealed SEC(".maps");
+
+struct frame;
+struct walk;
+static inline __attribute__((always_inline)) int passes_sealed(const struct frame *frame, const struct walk *walk, __u64 server_is_source);
+#define CLASSIFY_PASSES passes_sealed
+
 #include "classify.h"
 
-/* Nobody inspects this frame. */
-INLINE int uninspected(const struct classifier_config *config, __u32 action)
+enum { TCP_BYTES = 20, TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16, VLAN_ID = 0xfff };
+
+INLINE int after(__u32 a, __u32 b) { return (__s32)(a - b) > 0; }
+
+/* Addresses are copied as words of their frame's alignment. */
+INLINE void copy_address(__u8 to[16], const __u8 *from, __u64 ipv6)
 {
+	__u32 *words = (__u32 *)to;
+	words[0] = ipv6 ? LOAD32(from, 0) : 0;
+	words[1] = ipv6 ? LOAD32(from, 4) : 0;
+	words[2] = ipv6 ? LOAD32(from, 8) : 0xffff0000; /* ::ffff:0:0/96 */
+	words[3] = LOAD32(from, ipv6 ? 12 : 0);
+}
+
+/* Which flow it is. 0: the frame ends too early, or the IP header says that it should be longer. */
+INLINE int name_flow(const struct frame *frame, const struct walk *walk, __u64 server_is_source)
+{
+	struct classifier_flow *flow = frame->flow;
+	__u64 address = walk->ipv6 ? 16 : 4, total;
+	__u8 *ip = at(frame, walk->l3), *tag = at(frame, ETHERNET_BYTES), *tcp;
+
+	if (walk->l3 > OFFSET_MAX || walk->l4 > OFFSET_MAX || CLASSIFY_BEYOND(frame, ip, IPV4_BYTES))
+		return 0;
+	total = walk->ipv6 ? IPV6_BYTES + LOAD16(ip, 4) : LOAD16(ip, 2);
+	if (walk->l3 + total != frame->end || CLASSIFY_BEYOND(frame, ip, walk->ipv6 ? IPV6_BYTES : IPV4_BYTES))
+		return 0;
+	ip += walk->ipv6 ? 8 : 12;
+	copy_address(server_is_source ? flow->server : flow->client, ip, walk->ipv6);
+	copy_address(server_is_source ? flow->client : flow->server, ip + address, walk->ipv6);
+	tcp = at(frame, walk->l4);
+	if (walk->l4 + TCP_BYTES > frame->end || CLASSIFY_BEYOND(frame, tcp, TCP_BYTES))
+		return 0;
+	flow->client_port = LOAD16(tcp, server_is_source ? 2 : 0);
+	flow->server_port = WAXSEAL_SMTP_PORT;
+	flow->vlan[0] = flow->vlan[1] = 0;
+	if (walk->tags && CLASSIFY_BEYOND(frame, tag, 2 * VLAN_BYTES))
+		return 0;
+	if (walk->tags)
+		flow->vlan[0] = LOAD16(tag, 0) & VLAN_ID;
+	if (walk->tags > 1)
+		flow->vlan[1] = LOAD16(tag, VLAN_BYTES) & VLAN_ID;
+	return 1;
+}
+
+/* What flow/'s tracker does with a packet that passes, RFC 9293 and RFC 5961: no more than to tell later whether a RST is one. */
+INLINE void note(struct classifier_passed *from, const struct classifier_passed *peer, const __u8 *tcp, __u64 payload)
+{
+	__u32 end = __builtin_bswap32(LOAD32(tcp, 4)) + (__u32)payload, ack = __builtin_bswap32(LOAD32(tcp, 8)), edge;
+
+	/* Exact also if a NIC moves a flow to another queue. */
+	__sync_fetch_and_add(&from->packets, 1);
+	__sync_fetch_and_add(&from->bytes, payload);
+	from->seen_ns = bpf_ktime_get_coarse_ns();
+	if (after(end, from->next))
+		from->next = end;
+	if (!(tcp[13] & TCP_ACK) || after(from->ack, ack) || after(ack, peer->next))
+		return;
+	from->ack = ack;
+	edge = ack + ((__u32)LOAD16(tcp, 14) << (from->wscale & 15));
+	if (after(edge, from->edge))
+		from->edge = edge;
+}
+
+/* What is refused here goes up, where flow/ says what becomes of it. */
+INLINE int passes_sealed(const struct frame *frame, const struct walk *walk, __u64 server_is_source)
+{
+	struct classifier_sealed *sealed;
+	__u64 header;
+	__u8 *tcp;
+
+	if (walk->is_icmp || !name_flow(frame, walk, server_is_source))
+		return 0;
+	tcp = at(frame, walk->l4);
+	if (CLASSIFY_BEYOND(frame, tcp, TCP_BYTES) || tcp[13] & (TCP_SYN | TCP_FIN | TCP_RST))
+		return 0;
+	header = (__u64)(tcp[12] >> 4) * 4;
+	if (header < TCP_BYTES || walk->l4 + header > frame->end)
+		return 0;
+	sealed = bpf_map_lookup_elem(&waxseal_sealed, frame->flow);
+	if (!sealed || sealed->client_port_side != (frame->from_outside ^ server_is_source))
+		return 0;
+	note(&sealed->from[server_is_source & 1], &sealed->from[~server_is_source & 1], tcp, frame->end - walk->l4 - header);
+	return 1;
+}
+
+INLINE int begins_connection(const struct frame *frame, const struct verdict *verdict)
+{
+	__u8 *tcp = at(frame, verdict->l4_off);
+	return verdict->action == VERDICT_SMTP && !CLASSIFY_BEYOND(frame, tcp, TCP_BYTES) && tcp[13] & TCP_SYN;
+}
+
+/* Nobody inspects this frame. A connection that begins here is none that was sealed. */
+INLINE int uninspected(const struct classifier_config *config, const struct frame *frame, __u32 action, int begins)
+{
+	if (begins)
+		bpf_map_delete_elem(&waxseal_sealed, frame->flow);
 	if (config->fail_open || action == VERDICT_ICMP)
 		return (int)bpf_redirect(config->ifindex_peer, 0);
 	return XDP_DROP;
@@ -100,6 +207,8 @@ int waxseal_classify(struct xdp_md *ctx)
 	__u32 side = 0, queue = ctx->rx_queue_index;
 	const struct classifier_config *config = bpf_map_lookup_elem(&waxseal_config, &side);
 	struct verdict verdict, *meta;
+	struct classifier_flow flow = {0};
+	int begins;
 
 	if (config && config->ifindex_self != ctx->ingress_ifindex) {
 		side = 1;
@@ -114,16 +223,18 @@ int waxseal_classify(struct xdp_md *ctx)
 		.end = (__u64)ctx->data_end - ctx->data,
 		.from_outside = side,
 		.hash_seed = config->hash_seed,
+		.flow = &flow,
 	};
 	classify(&frame, &verdict);
 	if (LIKELY(verdict.action == VERDICT_FORWARD))
 		return (int)bpf_redirect(config->ifindex_peer, 0);
+	begins = begins_connection(&frame, &verdict);
 	/* The map is asked first: a fallback of bpf_redirect_map cannot name another port. */
 	if (!bpf_map_lookup_elem(&xsks_map, &queue) || bpf_xdp_adjust_meta(ctx, -WAXSEAL_VERDICT_BYTES))
-		return uninspected(config, verdict.action);
+		return uninspected(config, &frame, verdict.action, begins);
 	meta = (struct verdict *)(long)ctx->data_meta;
 	if ((void *)(meta + 1) > (void *)(long)ctx->data)
-		return uninspected(config, verdict.action);
+		return uninspected(config, &frame, verdict.action, begins);
 	*meta = verdict;
 	return (int)bpf_redirect_map(&xsks_map, queue, XDP_DROP);
 }

@@ -83,6 +83,31 @@ struct classifier_key6 {
 	__u8 addr[16];
 };
 
+/* The pinned map "waxseal_sealed": flows that need no more inspection. The program sends their packets on to the
+ * other port by itself, but for those with SYN, FIN or RST, and keeps here what the tracker will need when the
+ * flow comes back to it. Past WAXSEAL_SEALED_MAX the flow that was silent longest gives way: its packets then enter
+ * user space again. Key: as dataplane/flow/ has it; addresses in network order, IPv4 as v4-mapped, the rest in
+ * host order. */
+#define WAXSEAL_SEALED_MAX (1u << 17)
+struct classifier_flow {
+	__u8 client[16], server[16];
+	__u16 client_port, server_port;
+	__u16 vlan[WAXSEAL_VLAN_TAGS_MAX];
+};
+/* One side's packets, written by the CPU that receives them; the other side's reads `next`. */
+struct classifier_passed {
+	__u64 packets, bytes; /* passed by the program; payload bytes */
+	__u64 seen_ns;        /* CLOCK_MONOTONIC, coarse, of the last one; 0: none */
+	__u32 next, ack;      /* first sequence number that it has not sent; last acknowledgment that counted */
+	__u32 edge;           /* highest right edge that it has advertised */
+	__u32 wscale;         /* of its windows; written by the worker */
+};
+struct classifier_sealed {
+	struct classifier_passed from[2]; /* enum side */
+	__u32 client_port_side;           /* enum port_side: packets that come in by the other port are not the flow's */
+	__u32 reserved;
+};
+
 /* Where DPDK owns the port, the program's argument is the struct verdict with the frame right behind it.
  * Before the program runs, these stand in the verdict's place. */
 #define WAXSEAL_DPDK_SECTION "waxseal"

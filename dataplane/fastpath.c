@@ -93,6 +93,18 @@ static void transmit(void *context, enum port_side port, struct rte_mbuf **mbufs
 	rte_pktmbuf_free_bulk(mbufs + queued, count - queued);
 }
 
+static bool offload(void *context, const struct classifier_flow *flow, const struct classifier_sealed *begin)
+{
+	const struct worker_context *self = context;
+	return port_offload(self->fastpath->ports, flow, begin);
+}
+
+static bool offloaded(void *context, const struct classifier_flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us)
+{
+	const struct worker_context *self = context;
+	return port_offloaded(self->fastpath->ports, flow, take_back, seen, idle_us);
+}
+
 static void put_event(void *context, const struct stats_event *event)
 {
 	const struct worker_context *self = context;
@@ -277,6 +289,10 @@ static struct worker *make_worker(struct fastpath *fastpath, const struct config
 	for (int p = 0; p < PORTS; p++)
 		worker.pool[p] = port_pool(fastpath->ports, p);
 	worker.transmit = transmit;
+	if (port_offloads(fastpath->ports)) {
+		worker.offload = offload;
+		worker.offloaded = offloaded;
+	}
 	worker.event = put_event;
 	worker.unix_time_us = unix_time_us;
 	worker.context = &contexts[index];

@@ -38,6 +38,9 @@ struct worker_config {
 	struct rte_mempool *pool[PORTS]; /* where frames for a port come from */
 	/* Sends a burst; takes the mbufs. */
 	void (*transmit)(void *context, enum port_side port, struct rte_mbuf **mbufs, unsigned count);
+	/* flow_ops.offload and .offloaded; NULL: all packets come here. */
+	bool (*offload)(void *context, const struct classifier_flow *flow, const struct classifier_sealed *begin);
+	bool (*offloaded)(void *context, const struct classifier_flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us);
 	/* Puts a session's event on its way; never blocks. */
 	void (*event)(void *context, const struct stats_event *event);
 	uint64_t (*unix_time_us)(void *context);

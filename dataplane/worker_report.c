@@ -233,10 +233,10 @@ unsigned worker_flows(const struct worker *worker, unsigned offset, struct stats
 		*row = (struct stats_flow){
 			.id = flow->id,
 			.age_s = (now_us - flow->opened_us) / 1000000,
-			.bytes = {flow->bytes[CLIENT], flow->bytes[SERVER]},
 			.client_port = flow->key.client_port,
 			.server_port = flow->key.server_port,
 		};
+		flow_bytes(worker->flows, flow, row->bytes);
 		memcpy(row->client, flow->key.client, 16);
 		memcpy(row->server, flow->key.server, 16);
 		strlcpy(row->state, flow_state_name(flow->state), sizeof(row->state));

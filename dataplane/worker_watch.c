@@ -254,6 +254,24 @@ static void send_frame(void *context, const struct flow *flow, enum side from, s
 	worker_tx(context, flow_port(flow, side_other(from)), mbuf);
 }
 
+/* ---- sealed, and passing elsewhere ---- */
+
+static bool offload(void *context, const struct flow *flow, const struct classifier_sealed *begin)
+{
+	const struct worker *worker = context;
+	struct classifier_flow name;
+	memcpy(&name, &flow->key, sizeof(name)); /* flow/ asserts that they are alike */
+	return worker->config.offload(worker->config.context, &name, begin);
+}
+
+static bool offloaded(void *context, const struct flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us)
+{
+	const struct worker *worker = context;
+	struct classifier_flow name;
+	memcpy(&name, &flow->key, sizeof(name));
+	return worker->config.offloaded(worker->config.context, &name, take_back, seen, idle_us);
+}
+
 /* ---- flows joined in the middle ---- */
 
 static bool joined_passes(const struct worker *worker, const struct image_rule *rule, const struct packet *packet, bool *undecided)
@@ -315,4 +333,6 @@ const struct flow_ops worker_flow_ops = {
 	.established = established,
 	.joined = joined,
 	.closed = worker_closed,
+	.offload = offload,
+	.offloaded = offloaded,
 };

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "../../bpf/verdict.h"
 #include "../packet/packet.h"
 #include "../side.h"
 #include "../stats/stats.h"
@@ -107,6 +108,8 @@ struct flow {
 	bool sack_ok, ts_ok;      /* offered by both */
 	bool counted;             /* flow_ops.closed was called */
 	bool observed;            /* CLEAR: bytes still go to flow_ops.take */
+	bool offloaded;           /* SEALED: its packets pass elsewhere; offload.c */
+	uint8_t offload_in;       /* packets seen here until it is handed over (again) */
 };
 
 struct flow_ops {
@@ -129,6 +132,12 @@ struct flow_ops {
 	void (*joined)(void *context, struct flow *flow, enum side from, const struct packet *packet);
 	/* The session is over (once a flow): count it, release flow->session. */
 	void (*closed)(void *context, struct flow *flow);
+	/* The packets of a sealed flow pass elsewhere from now on, but for SYN, FIN and RST. false: not now. NULL: there
+	 * is no such place. */
+	bool (*offload)(void *context, const struct flow *flow, const struct classifier_sealed *begin);
+	/* What has passed there so far, and for how long nothing did (UINT64_MAX: nothing ever). take_back: from now on
+	 * nothing passes there. false: the flow is not there, it has given way to others. */
+	bool (*offloaded)(void *context, const struct flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us);
 	void *context;
 };
 
@@ -164,6 +173,9 @@ void flow_drain(struct flow_table *table, struct flow *flow);
 
 /* The headers of a side as it sends them; false before its first packet after the handshake. */
 const struct packet_template *flow_template(const struct flow *flow, enum side side);
+
+/* Payload bytes of both sides, with those that have passed elsewhere. */
+void flow_bytes(const struct flow_table *table, const struct flow *flow, uint64_t bytes[SIDES]);
 
 struct flow *flow_find(struct flow_table *table, const struct flow_key *key);
 struct flow *flow_at(struct flow_table *table, uint32_t index); /* NULL: a free place. For listing */

@@ -88,6 +88,13 @@ void flow_stream_release_all(struct flow_table *table, struct flow *flow);
 void flow_stream_template(struct flow *flow, enum side side, const struct packet *packet);
 void flow_stream_acked(struct flow *flow, enum side side, uint32_t ack);
 
+/* offload.c */
+/* A packet of a flow in SEALED has come up: after this the numbers of the flow are right for it. */
+void flow_offload_packet(struct flow_table *table, struct flow *flow, const struct packet *packet);
+void flow_offload_end(struct flow_table *table, struct flow *flow);
+/* Has something passed elsewhere since flow->seen_us, which it then moves? */
+bool flow_offload_alive(struct flow_table *table, struct flow *flow, uint64_t now_us);
+
 /* share.c */
 uint32_t flow_share_of(struct flow_share *share, const uint8_t client[16]);
 void flow_share_take(struct flow_share *share, const uint8_t client[16]);

@@ -177,6 +177,7 @@ void flow_finish(struct flow_table *table, struct flow *flow)
 
 void flow_remove(struct flow_table *table, struct flow *flow)
 {
+	flow_offload_end(table, flow);
 	flow_finish(table, flow);
 	flow_stream_free(table, flow);
 	if (flow->state == FLOW_HANDSHAKE)
@@ -207,6 +208,7 @@ void flow_enter_state(struct flow_table *table, struct flow *flow, enum flow_sta
 	BUG_ON(!(edges[flow->state] & (1u << state)));
 	if (flow->state == FLOW_HANDSHAKE)
 		leave_embryonic(table, flow);
+	flow_offload_end(table, flow);
 	flow->state = state;
 	flow->seen_us = now_us;
 	switch (state) {
@@ -276,6 +278,8 @@ void flow_sweep(struct flow_table *table, uint64_t now_us)
 		/* An embryonic flow is not kept by repeating its SYN. */
 		uint64_t since_us = flow->state == FLOW_HANDSHAKE ? flow->opened_us : flow->seen_us;
 		if (now_us - since_us <= idle_limit_us(&table->limits, flow))
+			continue;
+		if (flow_offload_alive(table, flow, now_us) && now_us - flow->seen_us <= idle_limit_us(&table->limits, flow))
 			continue;
 		if (flow->state != FLOW_CLOSED && flow->state != FLOW_CUT)
 			stats_inc(table->stats, STAT_flows_aged);

@@ -17,6 +17,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -33,8 +34,8 @@
 #define MBUF_CACHE 256
 #define PARKED_SHARE 4 /* at most a quarter of the buffers may lie outside the UMEM */
 
-enum map { MAP_CONFIG, MAP_POOLS, MAP_DEST4, MAP_DEST6, MAPS };
-static const char *const map_names[MAPS] = {"waxseal_config", "waxseal_pools", "waxseal_dest4", "waxseal_dest6"};
+enum map { MAP_CONFIG, MAP_POOLS, MAP_DEST4, MAP_DEST6, MAP_SEALED, MAPS };
+static const char *const map_names[MAPS] = {"waxseal_config", "waxseal_pools", "waxseal_dest4", "waxseal_dest6", "waxseal_sealed"};
 
 /* The ports of this process: port_eal_args comes before there is a struct ports. */
 static struct {
@@ -43,7 +44,7 @@ static struct {
 	int claim[PORTS];
 	unsigned queues[PORTS];
 	bool restart; /* an earlier run's program is forwarding */
-} self = {.map = {-1, -1, -1, -1}, .claim = {-1, -1}};
+} self = {.map = {-1, -1, -1, -1, -1}, .claim = {-1, -1}};
 
 static int log_warnings(enum libbpf_print_level level, const char *format, va_list args)
 {
@@ -309,6 +310,38 @@ static int steer(struct ports *ports, const struct port_prefix *prefixes, size_t
 	                 strerror(-failed), WAXSEAL_PREFIXES_MAX);
 }
 
+/* ---- sealed flows ---- */
+
+static bool offload(const struct classifier_flow *flow, const struct classifier_sealed *begin)
+{
+	return bpf_map_update_elem(self.map[MAP_SEALED], flow, begin, BPF_ANY) == 0;
+}
+
+static bool offloaded(const struct classifier_flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us)
+{
+	int fd = self.map[MAP_SEALED];
+	struct timespec now;
+	uint64_t last = 0;
+
+	if (take_back ? bpf_map_lookup_and_delete_elem(fd, flow, seen) : bpf_map_lookup_elem(fd, flow, seen))
+		return false;
+	for (int side = 0; side < 2; side++)
+		last = seen->from[side].seen_ns > last ? seen->from[side].seen_ns : last;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now); /* the program's clock */
+	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	*idle_us = !last ? UINT64_MAX : now_ns > last ? (now_ns - last) / 1000 : 0;
+	return true;
+}
+
+/* What an earlier process handed over and did not live to take back. Its packets come up, and flow/ joins what they belong to. */
+static void take_all_back(void)
+{
+	struct classifier_flow flow;
+	while (bpf_map_get_next_key(self.map[MAP_SEALED], NULL, &flow) == 0)
+		if (bpf_map_delete_elem(self.map[MAP_SEALED], &flow) && errno != ENOENT)
+			break;
+}
+
 /* ---- life ---- */
 
 static void unload(void)
@@ -374,6 +407,7 @@ static void attach_again(const struct port *port)
 static int open_ports(struct ports *ports, const struct port_config *config, char *error, size_t error_len)
 {
 	int failed = read_tries(ports, error, error_len);
+	take_all_back();
 	for (int p = 0; p < PORTS && !failed; p++)
 		failed = open_port(&ports->port[p], p, config->mbufs, error, error_len);
 	if (!failed)
@@ -412,5 +446,6 @@ int afxdp_detach(const struct port_config *config, char *error, size_t error_len
 }
 
 const struct port_ops port_ops_afxdp = {
-	.check = check, .open = open_ports, .close = close_ports, .steer = steer, .copy_foreign = true,
+	.check = check, .open = open_ports, .close = close_ports, .steer = steer, .offload = offload, .offloaded = offloaded,
+	.copy_foreign = true,
 };

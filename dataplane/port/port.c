@@ -113,6 +113,20 @@ int port_detach(const struct port_config *config, char *error, size_t error_len)
 	return afxdp_detach(config, error, error_len);
 }
 
+/* ---- sealed flows ---- */
+
+bool port_offloads(const struct ports *ports) { return ports->ops->offload; }
+
+bool port_offload(struct ports *ports, const struct classifier_flow *flow, const struct classifier_sealed *begin)
+{
+	return ports->ops->offload(flow, begin);
+}
+
+bool port_offloaded(struct ports *ports, const struct classifier_flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us)
+{
+	return ports->ops->offloaded(flow, take_back, seen, idle_us);
+}
+
 /* ---- frames ---- */
 
 unsigned port_receive(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned max)

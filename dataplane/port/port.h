@@ -60,6 +60,14 @@ struct port_prefix { uint8_t addr[16]; uint8_t len; bool ipv6; uint32_t destinat
 int port_steer(struct ports *ports, const struct port_prefix *prefixes, size_t count,
                const struct classifier_pool *pools, size_t pool_count, char *error, size_t error_len);
 
+/* Can packets of sealed flows pass in front of user space? Not on ports owned by DPDK. */
+bool port_offloads(const struct ports *ports);
+/* Hands a flow over; false: the kernel does not take it. Thread-safe, as is the next one. */
+bool port_offload(struct ports *ports, const struct classifier_flow *flow, const struct classifier_sealed *begin);
+/* What has passed, and for how long nothing did (UINT64_MAX: nothing ever); take_back: it ends. false: the flow has
+ * given way to others. */
+bool port_offloaded(struct ports *ports, const struct classifier_flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us);
+
 struct port_info {
 	char name[64];
 	char driver[32];

@@ -102,6 +102,9 @@ struct port_ops {
 	void (*classify)(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count); /* NULL: done already */
 	int (*steer)(struct ports *ports, const struct port_prefix *prefixes, size_t count, const struct classifier_pool *pools,
 	             size_t pool_count, char *error, size_t error_len);
+	/* As port.h has them; NULL: no packet passes outside of user space. */
+	bool (*offload)(const struct classifier_flow *flow, const struct classifier_sealed *begin);
+	bool (*offloaded)(const struct classifier_flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us);
 	bool copy_foreign; /* only mbufs of the port's own pool can be sent */
 };
 extern const struct port_ops port_ops_afxdp, port_ops_owned;

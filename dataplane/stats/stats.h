@@ -30,6 +30,10 @@
 	X(taken_packets, "packets of sessions taken over, and ICMP about them: for waxseal, not passed") \
 	X(built_packets, "packets of waxseal's own, in tx_packets") \
 	X(forward_packets, "packets passed that are not SMTP (ports owned by DPDK; the kernel's are not seen)") \
+	X(kernel_flows, "sealed flows handed to the kernel") \
+	X(kernel_packets, "packets that passed there, counted when the flow comes back") \
+	X(kernel_bytes, "... their payload bytes") \
+	X(kernel_evicted, "sealed flows that gave way there to others: what passed since is not counted") \
 	X(flows_opened, "connections whose SYN was seen") \
 	X(flows_joined, "connections joined in the middle") \
 	X(flows_closed, "flows removed") \

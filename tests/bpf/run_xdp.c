@@ -6,6 +6,8 @@
  * so there is one. VERDICT_FORWARD leaves no metadata: its line is made up from the redirect.
  *
  *   --fail open|closed  without a socket: the line is the program's return value alone
+ *   --sealed CLIENT=SERVER=PORT=VLAN=VLAN  that flow has been handed over, its client inside; a last line tells of both
+ *                       sides "packets bytes next ack edge", or is "gone"
  */
 #include <errno.h>
 #include <linux/if_xdp.h>
@@ -74,6 +76,41 @@ static void come_from(enum port_side side, uint32_t seed, uint32_t fail_open)
 	}
 }
 
+static void address(const char *text, uint8_t out[16])
+{
+	memset(out, 0, 16);
+	out[10] = out[11] = 0xff;
+	if (inet_pton(AF_INET, text, out + 12) != 1 && inet_pton(AF_INET6, text, out) != 1)
+		runner_die(text);
+}
+
+static struct classifier_flow hand_over(char *text)
+{
+	struct classifier_flow flow = {.server_port = WAXSEAL_SMTP_PORT};
+	struct classifier_sealed sealed = {.from = {{.next = 1000, .ack = 5000, .wscale = 2}, {.next = 5000, .ack = 1000}}, .client_port_side = INSIDE};
+	char *client = strtok(text, "="), *server = strtok(NULL, "=");
+	uint16_t *numbers[] = {&flow.client_port, &flow.vlan[0], &flow.vlan[1]};
+
+	address(client, flow.client);
+	address(server, flow.server);
+	for (int i = 0; i < 3; i++)
+		*numbers[i] = (uint16_t)atoi(strtok(NULL, "="));
+	put("waxseal_sealed", &flow, &sealed);
+	return flow;
+}
+
+static void print_sealed(const struct classifier_flow *flow)
+{
+	struct classifier_sealed sealed;
+	if (bpf_map_lookup_elem(map("waxseal_sealed"), flow, &sealed)) {
+		puts("gone");
+		return;
+	}
+	for (int s = 0; s < 2; s++)
+		printf("%llu %llu %u %u %u%c", sealed.from[s].packets, sealed.from[s].bytes, sealed.from[s].next, sealed.from[s].ack,
+		       sealed.from[s].edge, s ? '\n' : ' ');
+}
+
 static void give_socket(void)
 {
 	uint32_t queue = 0, descriptors = 64;
@@ -88,17 +125,21 @@ int main(int argc, char **argv)
 	static struct runner runner;
 	uint8_t frame[RUNNER_FRAME_MAX], out[RUNNER_FRAME_MAX + 256];
 	enum port_side side;
-	const char *fail = NULL;
+	struct classifier_flow sealed;
+	char *fail = NULL, *seal = NULL;
 	int len;
 
 	if (argc < 2)
 		runner_die("run_xdp BPF_DIR [options] < frames");
 	runner_options(&runner, argc, argv);
-	for (int i = 2; i + 1 < argc; i++)
-		if (!strcmp(argv[i], "--fail"))
-			fail = argv[i + 1];
+	for (int i = 2; i + 1 < argc; i++) {
+		fail = !strcmp(argv[i], "--fail") ? argv[i + 1] : fail;
+		seal = !strcmp(argv[i], "--sealed") ? argv[i + 1] : seal;
+	}
 	load(argv[1]);
 	fill(&runner);
+	if (seal)
+		sealed = hand_over(seal);
 	if (!fail)
 		give_socket();
 	int program = bpf_program__fd(bpf_object__find_program_by_name(object, "waxseal_classify"));
@@ -121,6 +162,8 @@ int main(int argc, char **argv)
 			memcpy(&verdict, out, sizeof(verdict));
 		runner_print(&verdict);
 	}
+	if (seal)
+		print_sealed(&sealed);
 	bpf_object__close(object);
 	return 0;
 }

@@ -37,12 +37,12 @@ def options():
     return [str(word) for word in words]
 
 
-def run(program, frames, *more):
+def run(program, frames, *more, last=0):
     data = b"".join(struct.pack("<II", len(frame), side) + frame for frame, side in frames)
     done = subprocess.run([BPF / program, BPF, *options(), *more], input=data, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
     lines = done.stdout.decode().splitlines()
-    assert len(lines) == len(frames), done.stdout.decode()
+    assert len(lines) == len(frames) + last, done.stdout.decode()
     return lines
 
 

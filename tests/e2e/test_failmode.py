@@ -2,6 +2,7 @@
 import hashlib
 import os
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -127,6 +128,43 @@ def test_sealed_sessions_complete_with_fail_open(lab, killed, sink):
     assert client.reply().code == 250
     assert client.quit().code == 221
     assert server.mails()[0].data == message.wire("a@b.example")[:-3]
+
+
+def test_sealed_sessions_go_on_without_waxseald(lab, killed, sink, fail):
+    """What has been sealed and handed to the kernel needs no waxseald, with `closed` neither; its end does."""
+    appliance, server, message = killed(fail), sink(SINKS), Message(300_000)
+    client, rest = sealed_session(lab, message, "a@b.example")
+    appliance.kill()
+    client.write(rest)
+    assert client.reply().code == 250
+    assert server.mails()[0].data == message.wire("a@b.example")[:-3]
+    appliance.start()
+    assert client.quit().code == 221
+
+
+def test_a_session_in_clear_is_not_the_sealed_one_before_it(lab, killed, sink):
+    """Same addresses and ports: begun while waxseald was dead and fail = open, it is cut when there is a waxseald again."""
+    appliance, server = killed("open"), sink(SINKS)
+    client, _ = sealed_session(lab, Message(300_000), "a@b.example")
+    port = client.tls.getsockname()[1]
+    appliance.kill()
+    client.tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()  # by a RST, which nobody inspects
+    wait_for("the server's end", lambda: server.sessions[0].ended, 5)
+    plain = lab.client.socket()
+    plain.settimeout(10)
+    plain.bind(("0.0.0.0", port))
+    plain.connect((ipv4("server", SINKS), 25))
+    assert plain.recv(512).startswith(b"220")
+    plain.sendall(b"EHLO client.example\r\n")
+    assert plain.recv(512).startswith(b"250")
+    appliance.start()
+    plain.sendall(b"MAIL FROM:<a@b.example>\r\n")
+    with pytest.raises(OSError):
+        assert not plain.recv(512)
+        raise ConnectionResetError
+    assert "MAIL" not in server.sessions[-1].verbs()
+    plain.close()
 
 
 @pytest.mark.sanitize

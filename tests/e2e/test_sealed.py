@@ -70,6 +70,25 @@ def test_a_large_sealed_mail_is_untouched(lab, both, sink):
     assert server.mails()[0].data == message.wire("a@b.example")[:-3]
 
 
+def test_a_sealed_mail_passes_in_the_kernel(lab, xdp, sink):
+    """The opening comes up, the mail does not; its bytes are counted all the same."""
+    xdp.rules(count=True, default=ENCRYPT)
+    server, message, names = sink(SINKS), Message(2_000_000), ("rx_packets", "kernel_flows", "kernel_bytes")
+    before = {name: xdp.counter(name) for name in names}
+    with Dialogue(lab.client, ipv4("server", SINKS)) as client:
+        client.ehlo()
+        client.starttls(client_context())
+        client.ehlo()
+        assert client.mail(message, "a@b.example").code == 250
+        assert any(flow["state"] == "sealed" and flow["bytes_client"] > 2_000_000 for flow in xdp.flows())
+        client.quit()
+    assert server.mails()[0].data == message.wire("a@b.example")[:-3]
+    xdp.counted(sealed=1)
+    rx_packets, flows, passed = (xdp.counter(name) - before[name] for name in names)
+    assert flows == 1 and passed > 2_000_000 and rx_packets < 60
+    assert sum(d["bytes"] for d in xdp.counters()["destinations"] if d["name"] == xdp.scope) > 2_000_000
+
+
 @pytest.mark.parametrize("version, floor", [(ssl.TLSVersion.TLSv1_2, ">=TLSv1.3")])
 def test_below_the_floor_it_is_cut(lab, xdp, sink, version, floor):
     xdp.rules(count=True, default={**ENCRYPT, "protocols": floor})

@@ -1,9 +1,10 @@
 /*
  * scene.h - one worker as it runs in waxseald, between a client and a server that make their frames octet by octet.
  *
- * Enters: segments as an attacker would write them (struct seg). Leaves: what came out at either port, put
- * together as a receiver would, and the counters. The clock is the scene's own. Nothing of packet/ makes or
- * reads a frame here: a mistake there must not hide itself.
+ * Enters: segments as an attacker would write them (struct seg). What the worker has handed over as sealed passes in
+ * front of it, as in the kernel. Leaves: what came out at either port, put together as a receiver would, and the
+ * counters. The clock is the scene's own. Nothing of packet/ makes or reads a watched frame here: a mistake there must
+ * not hide itself.
  *
  * Of every row, checked by itself: a frame that leaves has right checksums; while a session is watched or taken over,
  * no byte of its streams leaves in two forms; in the end the counters add up (packets in = packets out + drops by
@@ -25,6 +26,7 @@
 #include <rte_mbuf.h>
 
 #include "../../bpf/verdict.h"
+#include "../unit/kernel_model.h"
 #include "../unit/policy_lines.h"
 #include "flow/private.h"
 #include "worker_private.h"
@@ -212,12 +214,19 @@ static size_t make_frame(const struct seg *g, uint8_t *frame)
 /* Any frame, with a verdict in front as the classifier puts it. */
 SCENE void put_frame(const uint8_t *frame, size_t len, enum port_side from, uint8_t action)
 {
+	uint8_t seen[2048];
+	s.now += 1000;
+	memcpy(seen, frame, len);
+	if (action == VERDICT_SMTP && kernel_passes(seen, len, from, s.now)) {
+		read_frame(port_other(from), frame, len);
+		worker_tick(s.worker, s.now);
+		return;
+	}
 	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(s.pool);
 	assert_non_null(mbuf);
 	memcpy(rte_pktmbuf_append(mbuf, (uint16_t)len), frame, len);
 	struct verdict *verdict = (struct verdict *)(rte_pktmbuf_mtod(mbuf, uint8_t *) - WAXSEAL_VERDICT_BYTES);
 	*verdict = (struct verdict){.magic = WAXSEAL_VERDICT_MAGIC, .action = action, .flow_hash = 7};
-	s.now += 1000;
 	worker_input(s.worker, mbuf, from, s.now);
 	worker_tick(s.worker, s.now);
 }
@@ -438,6 +447,8 @@ static struct worker_config scene_config(void)
 	config.stats = s.stats;
 	config.pool[INSIDE] = config.pool[OUTSIDE] = s.pool;
 	config.transmit = transmit;
+	config.offload = kernel_offload;
+	config.offloaded = kernel_offloaded;
 	config.event = event;
 	config.unix_time_us = unix_time;
 	return config;
@@ -461,6 +472,7 @@ static void scene_clear(void)
 	s.now = 1000000;
 	s.sent[CLIENT] = s.sent[SERVER] = 1;
 	s.stats = stats_new();
+	kernel_clear();
 	frames_out();
 }
 
@@ -494,6 +506,7 @@ SCENE int scene_close(void **state)
 	(void)state;
 	s.loose = true; /* the resets of sessions taken over */
 	worker_free(s.worker, s.now);
+	assert_int_equal(kernel_flows(), 0);
 	if (stats_get(s.stats, STAT_rx_packets)) /* else a row that goes past worker_input */
 		counters_add_up();
 	policy_image_close(s.image);

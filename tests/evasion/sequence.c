@@ -302,7 +302,10 @@ static void syn_in_a_sealed_flow(void **state)
 	flow_enter_state(s.worker->flows, flow, FLOW_SEALED, s.now);
 	s.loose = true;
 	uint32_t old = 900000;
+	SEG(.from = CLIENT, .seq = 1, .ack = 1, .text = "sealed");
+	assert_int_equal(kernel_flows(), 1); /* its packets no longer come here */
 	SEG(.from = CLIENT, .flags = SYN, .seq = old, .options = syn_options, .options_len = 12);
+	assert_int_equal(kernel_flows(), 0);
 	is_state(FLOW_SEALED);
 	SEG(.from = SERVER, .flags = SYN | ACK, .seq = 500000, .ack = old + 1, .options = syn_options, .options_len = 12);
 	assert_int_equal(scene_state(), NO_FLOW); /* the client's SYN comes again, and is seen from its beginning */
@@ -314,6 +317,26 @@ static void syn_in_a_sealed_flow(void **state)
 	SEG(.from = CLIENT, .seq = old + 1, .ack = 500001, .text = MAIL);
 	assert_int_equal(frames_out(), 0);
 	MOVED(flows_opened, 2);
+}
+
+/* Handed over to the kernel it is as hard to speak in its name as it was before. */
+static void sealed_flow_by_the_other_port(void **state)
+{
+	(void)state;
+	handshake();
+	struct flow *flow = scene_flow();
+	flow_enter_state(s.worker->flows, flow, FLOW_SEALING, s.now);
+	flow_enter_state(s.worker->flows, flow, FLOW_SEALED, s.now);
+	SEG(.from = CLIENT, .seq = 1, .ack = 1, .text = "sealed");
+	SEG(.from = SERVER, .seq = 1, .ack = 7, .text = "too");
+	assert_int_equal(kernel.passed, 1);
+	frames_out();
+	SEG(.from = CLIENT, .seq = 7, .ack = 4, .text = MAIL, .by_other_port = true);
+	assert_int_equal(frames_out(), 0);
+	MOVED(drop_state, 1);
+	SEG(.from = CLIENT, .flags = RST, .seq = 999); /* beyond what either has seen */
+	SEG(.from = CLIENT, .seq = 7, .ack = 4, .text = "on it goes");
+	is_state(FLOW_SEALED);
 }
 
 static void second_syn_ack(void **state)
@@ -477,7 +500,7 @@ int main(void)
 		ROW(fin_out_of_window), ROW(fin_that_the_server_never_sees), ROW(fin_held_with_data_behind_it), ROW(fin_on_old_octets),
 		ROW(ack_of_what_was_never_sent), ROW(ack_older_than_any_window), ROW(no_ack_at_all),
 		ROW(time_stamps_that_go_back), ROW(time_stamps_reordered_before_takeover),
-		ROW(syn_in_a_live_flow), ROW(syn_in_a_sealed_flow), ROW(second_syn_ack), ROW(split_handshake),
+		ROW(syn_in_a_live_flow), ROW(syn_in_a_sealed_flow), ROW(sealed_flow_by_the_other_port), ROW(second_syn_ack), ROW(split_handshake),
 		ROW(simultaneous_open), ROW(syn_with_fin), ROW(handshake_ack_out_of_window), ROW(other_client_isn_after_the_syn_ack),
 		ROW(own_syn_doubled_by_the_network), ROW(packets_by_the_other_port), ROW(window_shrunk_to_nothing), ROW(zero_window_forever),
 	};

@@ -42,6 +42,8 @@ static void tick(void)
 
 void worker_gets(struct rte_mbuf *mbuf, enum port_side from)
 {
+	if (kernel_takes(mbuf, from))
+		return;
 	worker_input(sim.worker, mbuf, from, sim.now_us);
 	/* The fast path ticks after a burst, which may hold more than this frame. */
 	if (chance(&sim.rng, 700))
@@ -87,6 +89,7 @@ static struct worker *new_worker(struct stats *stats)
 	config.transmit = tap_transmit;
 	config.event = judge_event;
 	config.unix_time_us = unix_time_us;
+	kernel_begin(&config);
 	struct worker *worker = worker_new(&config, sim.now_us, error, sizeof(error));
 	require(NULL, worker, "worker_new: %s", error);
 	return worker;
@@ -203,6 +206,7 @@ static void run(uint64_t seed)
 	if (!sim.stopped)
 		check_nothing_is_left(false);
 	worker_free(sim.worker, sim.now_us);
+	kernel_end();
 	sim.worker = NULL;
 	check_nothing_is_left(true);
 	for (unsigned i = 0; i < sim.sessions; i++) {
@@ -230,7 +234,8 @@ static void report(uint64_t first, uint64_t runs)
 	       totals.sessions, totals.well_behaved);
 	printf(" %" PRIu64 " messages, delivered %" PRIu64 " clear, %" PRIu64 " upgraded, %" PRIu64 " sealed;", totals.messages,
 	       totals.clear_mails, totals.upgraded_mails, totals.sealed_mails);
-	printf(" %" PRIu64 " frames, %" PRIu64 " lost, %" PRIu64 " built by waxseal;", totals.frames, totals.lost, totals.built);
+	printf(" %" PRIu64 " frames, %" PRIu64 " lost, %" PRIu64 " built by waxseal, %" PRIu64 " passed in the kernel;", totals.frames, totals.lost, totals.built,
+	       totals.passed_in_kernel);
 	for (unsigned i = 0; i < STATS_ENDS; i++)
 		printf(" %s %" PRIu64, stats_end_name((enum stats_end)i), totals.ends[i]);
 	printf("\n");

@@ -25,6 +25,8 @@
 
 #include "side.h"
 
+struct worker_config;
+
 struct rte_mbuf;
 struct rte_mempool;
 struct worker;
@@ -299,6 +301,12 @@ void tap_flushed(void); /* everything due has left */
 
 void scenario_draw(struct session *session, unsigned index);
 
+/* ---- kernel.c ---- */
+
+void kernel_begin(struct worker_config *config);
+bool kernel_takes(struct rte_mbuf *mbuf, enum port_side from); /* true: the frame is gone */
+void kernel_end(void); /* behind worker_free */
+
 /* ---- judge.c ---- */
 
 void judge_event(void *context, const struct stats_event *event);
@@ -327,6 +335,7 @@ struct sim {
 	struct session session[SESSIONS_MAX];
 	unsigned sessions;
 	bool short_of_room;     /* the worker has less room for takeovers than sessions may want */
+	bool offloads;          /* sealed flows pass in the kernel */
 	bool stopped;           /* the appliance stops in the middle */
 	uint32_t flow_hash;
 	unsigned sent_through;
@@ -334,7 +343,7 @@ struct sim {
 extern struct sim sim;
 struct totals {
 	uint64_t sessions, messages, delivered, frames, lost, built, ends[16], well_behaved, upgraded_mails,
-	        clear_mails, sealed_mails;
+	        clear_mails, sealed_mails, passed_in_kernel;
 };
 extern struct totals totals;
 

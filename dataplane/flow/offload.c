@@ -1,0 +1,107 @@
+/*
+ * offload.c - sealed flows whose packets pass elsewhere: in the kernel, by the XDP program.
+ *
+ * Enters: a flow in SEALED. Leaves: the same, handed over with the numbers that the tracker stands at, and taken
+ * back with those that it would stand at. Only FIN, RST and SYN of it come up, and each takes it back before it is
+ * looked at: what could end a flow, or begin another one, is judged here alone. Invariant: of a flow that is not
+ * SEALED, or that a SYN may be about to reopen, nothing passes elsewhere.
+ */
+#include "private.h"
+
+#define RETRY_PACKETS 32 /* seen here of a flow that is or should be elsewhere, until it is handed over again */
+
+_Static_assert(sizeof(struct flow_key) == sizeof(struct classifier_flow) && offsetof(struct flow_key, vlan) == offsetof(struct classifier_flow, vlan),
+               "the classifier names flows as flow/ does");
+
+static bool may_go(const struct flow *flow)
+{
+	return flow->state == FLOW_SEALED && !flow->reopening && !flow->side[CLIENT].fin_sent && !flow->side[SERVER].fin_sent &&
+	       flow->key.client_port != flow->key.server_port; /* both 25: the classifier's client may be the other one */
+}
+
+static void hand_over(struct flow_table *table, struct flow *flow)
+{
+	struct classifier_sealed begin = {.client_port_side = flow->client_port_side};
+	for (int s = 0; s < SIDES; s++) {
+		begin.from[s].next = flow->side[s].next;
+		begin.from[s].ack = flow->side[side_other(s)].acked;
+		begin.from[s].edge = flow->side[s].edge;
+		begin.from[s].wscale = flow->side[s].wscale;
+	}
+	flow->offload_in = RETRY_PACKETS;
+	flow->offloaded = table->ops.offload(table->ops.context, flow, &begin);
+	if (flow->offloaded)
+		stats_inc(table->stats, STAT_kernel_flows);
+}
+
+static void merge(struct flow_table *table, struct flow *flow, const struct classifier_sealed *seen)
+{
+	for (int s = 0; s < SIDES; s++) {
+		struct flow_track *self = &flow->side[s], *peer = &flow->side[side_other(s)];
+		const struct classifier_passed *from = &seen->from[s];
+		if (seq_after(from->next, self->next))
+			self->next = from->next;
+		if (seq_after(from->ack, peer->acked))
+			peer->acked = from->ack;
+		if (seq_after(from->edge, self->edge))
+			self->edge = from->edge;
+		self->heard |= from->packets > 0;
+		flow->bytes[s] += from->bytes;
+		stats_add(table->stats, STAT_kernel_packets, from->packets);
+		stats_add(table->stats, STAT_kernel_bytes, from->bytes);
+	}
+}
+
+void flow_offload_end(struct flow_table *table, struct flow *flow)
+{
+	struct classifier_sealed seen;
+	uint64_t idle_us;
+	if (!flow->offloaded)
+		return;
+	flow->offloaded = false;
+	flow->offload_in = RETRY_PACKETS;
+	if (table->ops.offloaded(table->ops.context, flow, true, &seen, &idle_us))
+		merge(table, flow, &seen);
+	else
+		stats_inc(table->stats, STAT_kernel_evicted);
+}
+
+void flow_offload_packet(struct flow_table *table, struct flow *flow, const struct packet *packet)
+{
+	if (packet->flags & (PACKET_SYN | PACKET_FIN | PACKET_RST)) {
+		flow_offload_end(table, flow);
+		return;
+	}
+	if (!table->ops.offload || !may_go(flow) || (flow->offload_in && --flow->offload_in))
+		return;
+	flow_offload_end(table, flow); /* it has given way to others, or somebody sends in its name what the classifier refuses */
+	hand_over(table, flow);
+}
+
+bool flow_offload_alive(struct flow_table *table, struct flow *flow, uint64_t now_us)
+{
+	struct classifier_sealed seen;
+	uint64_t idle_us;
+	if (!flow->offloaded)
+		return false;
+	if (!table->ops.offloaded(table->ops.context, flow, false, &seen, &idle_us)) {
+		flow->offloaded = false;
+		stats_inc(table->stats, STAT_kernel_evicted);
+		return false;
+	}
+	for (int s = 0; s < SIDES; s++)
+		flow->side[s].heard |= seen.from[s].packets > 0;
+	if (idle_us > now_us || now_us - idle_us <= flow->seen_us)
+		return false;
+	flow->seen_us = now_us - idle_us;
+	return true;
+}
+
+void flow_bytes(const struct flow_table *table, const struct flow *flow, uint64_t bytes[SIDES])
+{
+	struct classifier_sealed seen;
+	uint64_t idle_us;
+	bool elsewhere = flow->offloaded && table->ops.offloaded(table->ops.context, flow, false, &seen, &idle_us);
+	for (int s = 0; s < SIDES; s++)
+		bytes[s] = flow->bytes[s] + (elsewhere ? seen.from[s].bytes : 0);
+}
