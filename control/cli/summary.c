@@ -32,6 +32,14 @@ static const char *reason_words(enum policy_reason reason)
 	case REASON_EXPIRED: return "certificate has expired";
 	case REASON_CHAIN_INVALID: return "certificate chain is invalid";
 	case REASON_FINGERPRINT: return "certificate and key are not those that are pinned";
+	case REASON_TLSA: return "no TLSA record meets the certificate";
+	case REASON_DNSSEC: return "TLSA records are bogus, or the DNS does not answer";
+	case REASON_DANE_REQUIRED: return "no TLSA records that DNSSEC vouches for";
+	case REASON_STS_MX: return "server is not among those of the MTA-STS policy";
+	case REASON_STRIPPED: return "STARTTLS offered before, and no longer";
+	case REASON_STS_FETCH: return "MTA-STS policy cannot be fetched";
+	case REASON_STS_INVALID: return "MTA-STS policy is invalid";
+	case REASON_STS_WEBPKI: return "MTA-STS policy's web server has no valid certificate";
 	case REASON_NAME_MISMATCH: return "certificate is for another name";
 	case REASON_UNSUPPORTED: return "what the policy asks for cannot be proved";
 	case REASON_BLOCKED: return "policy blocks it";

@@ -107,7 +107,8 @@ struct image_rule {
 	uint32_t fingerprint_first; /* index into fingerprints */
 	uint32_t fingerprint_count;
 	uint32_t otherwise;    /* rule that holds in its place where no TLSA records speak for the server: of a dane rule and
-	                          of one without a level; IMAGE_NONE: itself. At most IMAGE_OTHERWISE_MAX steps lead to an end */
+	                          of one without a level; IMAGE_NONE: itself (of the latter: no rule). Of an MTA-STS rule in testing:
+	                          what is in force meanwhile. At most IMAGE_OTHERWISE_MAX steps lead to an end */
 	uint64_t expires;      /* seconds, Unix time; 0: never */
 	uint8_t origin;        /* enum policy_origin */
 	uint8_t reserved[7];

@@ -190,6 +190,19 @@ const struct image_rule *policy_domain_rule(const struct policy_image *image, co
 	return search(&(struct table){image, image->domains, image->header->domains.count}, domain);
 }
 
+bool policy_domain_listed(const struct policy_image *image, const char *domain)
+{
+	const struct table table = {image, image->domains, image->header->domains.count};
+	char name[IMAGE_DOMAIN_MAX + 1];
+	size_t len = strnlen(domain, IMAGE_DOMAIN_MAX + 1);
+
+	if (!len || len > IMAGE_DOMAIN_MAX || !table.count)
+		return false;
+	for (size_t i = 0; i <= len; i++)
+		name[i] = domain[i] >= 'A' && domain[i] <= 'Z' ? (char)(domain[i] - 'A' + 'a') : domain[i];
+	return probe(&table, name, len) != NULL;
+}
+
 const struct image_rule *policy_inbound_domain_rule(const struct policy_image *image, const char *domain)
 {
 	return search(&(struct table){image, image->inbound_domains, image->header->inbound_domains.count}, domain);

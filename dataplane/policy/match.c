@@ -133,8 +133,26 @@ bool policy_name_matches(const struct policy_image *image, const struct image_ru
 	for (size_t i = 0; i < certificate.len; i++)
 		if ((unsigned char)name[i] <= ' ' || (unsigned char)name[i] >= 127 || (name[i] == '*' && (i > 0 || !is_wildcard(certificate))))
 			return false;
+	if (rule->origin == ORIGIN_STS && hostname)
+		return matches_host(certificate, span_of(hostname));
 	for (uint32_t i = 0; i < rule->match_count; i++)
 		if (matches_pattern(certificate, policy_match(image, rule, i), nexthop, hostname))
+			return true;
+	return false;
+}
+
+bool policy_mx_named(const struct policy_image *image, const struct image_rule *rule, const char *mx)
+{
+	for (uint32_t i = 0; i < rule->match_count; i++)
+		if (matches_pattern(span_of(mx), policy_match(image, rule, i), NULL, NULL))
+			return true;
+	return false;
+}
+
+bool policy_needs_nexthop(const struct policy_image *image, const struct image_rule *rule)
+{
+	for (uint32_t i = 0; i < rule->match_count; i++)
+		if (strcmp(policy_match(image, rule, i), "nexthop") == 0 || strcmp(policy_match(image, rule, i), "dot-nexthop") == 0)
 			return true;
 	return false;
 }

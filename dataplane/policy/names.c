@@ -45,6 +45,14 @@ static const struct reason_words reasons[POLICY_REASONS] = {
 	[REASON_BLOCKED] = {"blocked", NULL},
 	[REASON_CLEAR_SESSION] = {"clear-session", NULL},
 	[REASON_FINGERPRINT] = {"fingerprint", "validation-failure"},
+	[REASON_TLSA] = {"tlsa", "tlsa-invalid"},
+	[REASON_DNSSEC] = {"dnssec", "dnssec-invalid"},
+	[REASON_DANE_REQUIRED] = {"dane-required", "dane-required"},
+	[REASON_STS_MX] = {"sts-mx", "validation-failure"},
+	[REASON_STRIPPED] = {"stripped", "starttls-not-supported"},
+	[REASON_STS_FETCH] = {"sts-fetch", "sts-policy-fetch-error"},
+	[REASON_STS_INVALID] = {"sts-invalid", "sts-policy-invalid"},
+	[REASON_STS_WEBPKI] = {"sts-webpki", "sts-webpki-invalid"},
 };
 
 const char *policy_level_name(enum policy_level level)

@@ -70,6 +70,12 @@ struct policy_facts {
 	enum policy_chain chain;
 	bool name_matched; /* one of the rule's match patterns is in the certificate */
 	bool fingerprint_matched; /* one of the rule's pins is the certificate's or its key's, and holds still */
+	bool name_later;   /* the rule compares names with a recipient's domain, and none is known yet: the names wait */
+	enum policy_tlsa tlsa; /* what the DNS says of the server's TLSA records */
+	bool mx_secure;    /* and of its MX record */
+	enum policy_dane dane; /* the certificate against them */
+	bool mx_foreign;   /* the rule is of MTA-STS, and the server's MX name meets none of its patterns (RFC 8461, section 4.1) */
+	bool stripped;     /* STARTTLS is not offered where it was seen before */
 };
 
 /* ---- decisions ---- */
@@ -91,6 +97,12 @@ enum policy_reason {
 	REASON_BLOCKED,
 	REASON_CLEAR_SESSION,  /* recipient's rule wants TLS, and this session has gone on in clear */
 	REASON_FINGERPRINT,    /* none of the rule's pins is the certificate's */
+	REASON_TLSA,           /* no TLSA record meets the certificate, or none is usable where one must be */
+	REASON_DNSSEC,         /* the TLSA records are bogus, or the DNS did not answer */
+	REASON_DANE_REQUIRED,  /* dane-only, and there are no records that DNSSEC vouches for */
+	REASON_STS_MX,         /* the server is none of those that the MTA-STS policy names */
+	REASON_STRIPPED,       /* no STARTTLS in the EHLO reply, where it was seen before */
+	REASON_STS_FETCH, REASON_STS_INVALID, REASON_STS_WEBPKI, /* counted, never decided: the domain's MTA-STS policy could not be had */
 	POLICY_REASONS
 };
 
@@ -105,21 +117,28 @@ struct policy_decision {
  * secure need, of an upgraded session, a trusted chain and a matched name; fingerprint needs a pin that holds,
  * whoever signed the certificate and whatever its dates, as Postfix has it; block refuses.
  *
- * dane: no fact says yet whether TLSA records exist, so they cannot be ruled out, and clear text would be
- * what a stripper wants: it decides as encrypt. dane-only: REASON_UNSUPPORTED.
+ * dane, by facts.tlsa: secure asks for a record that meets the certificate (DANE-EE alone, DANE-TA with a name and dates);
+ * unusable for TLS; failed refuses (RFC 7672, section 2.1.2); none is as may. Unknown asks for TLS: records cannot be ruled
+ * out, and clear text would be what a stripper wants. dane-only refuses whatever is not secure, an insecure MX record too.
  * A session that the client encrypts itself meets verify, secure, fingerprint, dane and dane-only under
  * e2e=trust; under e2e=probe only with the facts of a probe (`chain` is seen), else REASON_UNSUPPORTED.
+ * What the DNS alone refuses (REASON_DNSSEC, _DANE_REQUIRED, _STS_MX ...) is refused before TLS is tried: policy_is_final().
+ *
+ * may refuses a server that is `stripped` where the rule says stripped=refuse.
  *
  * STARTTLS offered but no TLS: refused as REASON_CLEAR_SESSION. Only where the rule is observed and
  * !dialogue_end it counts as REASON_UPGRADED, since that is what enforcing it would bring.
  * An inbound rule (the client is outside) is met only by the client's own TLS: clear text is
  * REASON_CLEAR_SESSION and always REJECT, "530 Must issue a STARTTLS command first" (RFC 3207, section 4).
  * Always DEFER, whatever on_fail says, is what a retry or the operator can cure: REASON_HANDSHAKE under
- * may, REASON_CLEAR_SESSION (but of an inbound rule), REASON_UNSUPPORTED. */
+ * may, REASON_CLEAR_SESSION (but of an inbound rule), REASON_UNSUPPORTED, REASON_DNSSEC. */
 struct policy_decision policy_decide(const struct image_rule *rule, const struct policy_facts *facts, uint32_t flow_hash);
 
+/* A refusal that no handshake could turn. */
+bool policy_is_final(struct policy_decision decision);
+
 /* Should a plaintext session under this rule be upgraded where the server offers it? Not where the rule is
- * only observed, nor where no handshake of ours could meet it (block, dane-only, inbound): refuse at once. */
+ * only observed, nor where no handshake of ours could meet it (block, inbound): refuse at once. */
 bool policy_wants_tls(const struct image_rule *rule, uint32_t flow_hash);
 
 /* The TLS version below which a session that the client encrypts itself is cut: protocol_min from encrypt
@@ -199,6 +218,49 @@ const struct image_rule *policy_inbound_domain_rule(const struct policy_image *i
 bool policy_fingerprint_matches(const struct policy_image *image, const struct image_rule *rule, const uint8_t certificate[32],
                                 const uint8_t key[32], uint64_t now_s);
 
+/* ---- what the agent found: findings.c ---- */
+
+#define POLICY_PROBE_AGE_MAX_S 172800u /* two days: an older probe proves nothing */
+
+/* The server at an address as an MX of `domain` (any case); where it is not known as one of that domain's, or `domain` is
+ * NULL, by the one name that its domains agree upon. Strings and records point into the image. */
+struct policy_server {
+	const char *mx;   /* NULL: not known */
+	const char *base; /* TLSA base domain; NULL with mx */
+	enum policy_tlsa tlsa;
+	bool mx_secure;   /* also where `domain` is NULL: it is not asked yet */
+	const struct image_tlsa *records;
+	uint32_t record_count;
+};
+struct policy_server policy_server_of(const struct policy_image *image, const uint8_t addr[16], const char *domain);
+const uint8_t *policy_tlsa_data(const struct policy_image *image, const struct image_tlsa *record); /* octets_count of them */
+
+/* `rule`, or the one that stands in its place at that server (image_rule.otherwise); NULL: none, the destination's holds.
+ * policy_rules_of() and policy_recipient_rule() have done it. */
+const struct image_rule *policy_rule_at(const struct policy_image *image, const struct image_rule *rule, const uint8_t addr[16], const char *domain);
+/* The domain whose recipients a rule is for, where it is one alone; else NULL. */
+const char *policy_rule_nexthop(const struct policy_image *image, const struct image_rule *rule);
+/* Does a rule of MTA-STS's patterns name this MX? RFC 8461, section 4.1: a star is the left-most label, whole. */
+bool policy_mx_named(const struct policy_image *image, const struct image_rule *rule, const char *mx);
+
+/* NULL where nothing is known. */
+const struct image_sts *policy_sts_of(const struct policy_image *image, const char *domain);
+const struct image_probed *policy_probed_at(const struct policy_image *image, const uint8_t addr[16]);
+const char *policy_probed_name(const struct policy_image *image, const struct image_probed *probed, uint32_t i);
+const struct image_seen *policy_seen_at(const struct policy_image *image, const uint8_t addr[16]);
+/* A probe's facts into those of a session that the client encrypts itself, for `rule` and a recipient's domain or NULL. */
+void policy_facts_of_probe(const struct policy_image *image, const struct image_rule *rule, const uint8_t addr[16], const char *nexthop,
+                           uint64_t now_s, struct policy_facts *facts);
+/* What the DNS and MTA-STS say of the server: facts->tlsa, mx_secure, mx_foreign. */
+void policy_facts_of_server(const struct policy_image *image, const struct image_rule *rule, const struct policy_server *server,
+                            struct policy_facts *facts);
+/* The counted reason of a look that failed, REASON_SEALED if it did not. */
+enum policy_reason policy_sts_reason(enum policy_sts_error error);
+
+/* "example.org"; "MTA-STS of example.org", "DANE of example.org" where nobody's own rule it is. For events and tables. */
+#define POLICY_TITLE_MAX (IMAGE_DOMAIN_MAX + 16)
+const char *policy_rule_title(const struct policy_image *image, const struct image_rule *rule, char out[POLICY_TITLE_MAX]);
+
 /* ---- the rules of a session: rules.c ---- */
 
 /* Between whom. Addresses as in policy_destination_of(). */
@@ -231,9 +293,13 @@ uint16_t policy_rules_floor(const struct policy_rules *rules, uint32_t flow_hash
 /* The i-th of a rule's match_count patterns. */
 const char *policy_match(const struct policy_image *image, const struct image_rule *rule, uint32_t i);
 
+/* Does the rule compare with the recipient's domain, which is not known at MAIL? */
+bool policy_needs_nexthop(const struct policy_image *image, const struct image_rule *rule);
+
 /* Does certificate name `name` (or pattern "*.example.org") meet one of the rule's match patterns?
  * RFC 6125, section 6.4: a wildcard stands for exactly the left-most label. "nexthop" and "dot-nexthop"
- * mean `nexthop` (may be NULL), "hostname" means `hostname` (may be NULL). */
+ * mean `nexthop` (may be NULL), "hostname" means `hostname` (may be NULL). A rule of MTA-STS wants `hostname` itself, where it
+ * is known: that this meets a pattern is policy_mx_named()'s business. */
 bool policy_name_matches(const struct policy_image *image, const struct image_rule *rule, const char *name,
                          const char *nexthop, const char *hostname);
 

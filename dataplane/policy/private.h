@@ -37,6 +37,20 @@ struct policy_image {
 /* Sets the section pointers and checks everything. 0, or -EINVAL with a one-line `error`. */
 int image_validate(struct policy_image *image, char *error, size_t error_len);
 
+/* An image that is being checked: validate.c, and validate_findings.c for what the agent found. */
+struct check {
+	struct policy_image *image;
+	char *error;
+	size_t error_len;
+};
+__attribute__((format(printf, 2, 3))) int check_bad(struct check *check, const char *format, ...); /* -EINVAL */
+bool check_string(const struct check *check, uint32_t offset); /* a string begins there */
+int check_otherwise(struct check *check);
+int check_findings(struct check *check);
+
+/* lookup.c: is there a rule under that very name? */
+bool policy_domain_listed(const struct policy_image *image, const char *domain);
+
 static inline uint32_t prefix4_mask(uint8_t len) { return len ? UINT32_MAX << (32 - len) : 0; }
 static inline bool prefix4_holds(const struct image_prefix4 *p, uint32_t addr)
 {

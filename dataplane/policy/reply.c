@@ -16,7 +16,7 @@
 
 struct reply_words {
 	const char *defer, *reject; /* code and enhanced code, RFC 3463 */
-	const char *lead;           /* before "policy LEVEL for WHOM" */
+	const char *lead;           /* before "policy LEVEL for WHOM", or "MTA-STS for WHOM" */
 	const char *before, *after; /* around the server's name */
 };
 
@@ -36,9 +36,16 @@ static const struct reply_words words[POLICY_REASONS] = {
 				  ", wrong name in that of ", ""},
 	[REASON_FINGERPRINT] = {"451 4.7.5", "554 5.7.5", "Certificate fingerprint required by", ", not one of those pinned: that of ",
 				""},
+	[REASON_TLSA] = {"451 4.7.5", "554 5.7.5", "Certificate with a TLSA record required by", ", none meets that of ", ""},
+	[REASON_DNSSEC] = {"451 4.7.5", "554 5.7.5", "TLSA records wanted by", ", the DNS has no valid answer for ", ""},
+	[REASON_DANE_REQUIRED] = {"451 4.7.5", "554 5.7.5", "TLSA records required by", ", DNSSEC has none for ", ""},
+	[REASON_STS_MX] = {"451 4.7.5", "554 5.7.5", "Server refused by", ", which does not name ", ""},
+	[REASON_STRIPPED] = {"451 4.7.4", "554 5.7.4", "TLS required by", ", offered before and no longer by ", ""},
 	[REASON_UNSUPPORTED] = {"451 4.7.5", "554 5.7.5", "Proof required by", " cannot be checked yet for ", ""},
 	[REASON_BLOCKED] = {"451 4.7.1", "554 5.7.1", "Delivery refused by", ", server ", ""},
 };
+
+static const char *const origins[] = {[ORIGIN_OPERATOR] = "policy ", [ORIGIN_DANE] = "DANE", [ORIGIN_STS] = "MTA-STS"};
 
 /* RFC 3207, section 4, word for word: mail servers look for it. */
 static const char must_starttls[] = "530 5.7.0 Must issue a STARTTLS command first\r\n";
@@ -71,9 +78,10 @@ size_t policy_reply(const struct policy_decision *decision, const struct image_r
 		w = &words[REASON_BLOCKED];
 	printable(whom && *whom && strcmp(whom, "*") != 0 ? whom : "all destinations", shown_whom);
 	printable(server && *server ? server : "the server", shown_server);
-	n = snprintf(out, POLICY_REPLY_MAX, "%s %s policy %s for %s%s%s%s\r\n",
-		     decision->action == POLICY_REJECT ? w->reject : w->defer, w->lead,
-		     policy_level_name((enum policy_level)rule->level), shown_whom, w->before, shown_server, w->after);
+	n = snprintf(out, POLICY_REPLY_MAX, "%s %s %s%s for %s%s%s%s\r\n",
+		     decision->action == POLICY_REJECT ? w->reject : w->defer, w->lead, origins[rule->origin],
+		     rule->origin == ORIGIN_OPERATOR ? policy_level_name((enum policy_level)rule->level) : "", shown_whom, w->before,
+		     shown_server, w->after);
 	/* The longest row with two names of SHOWN_MAX stays below the limit (tests/unit/policy_reply.c). */
 	return n > 0 && n < POLICY_REPLY_MAX ? (size_t)n : 0;
 }

@@ -24,6 +24,13 @@ static const struct image_rule *client_rule(const struct policy_image *image, co
 	return parties->inbound ? NULL : policy_client_rule(image, parties->client_addr);
 }
 
+/* As it stands at the session's server, before a recipient is known. */
+static const struct image_rule *at_server(const struct policy_image *image, const struct image_rule *rule, const struct policy_parties *parties)
+{
+	rule = policy_rule_at(image, rule, parties->server_addr, policy_rule_nexthop(image, rule));
+	return rule ? rule : policy_rule(image, policy_image_header(image)->default_rule);
+}
+
 struct policy_rules policy_rules_of(const struct policy_image *image, const struct policy_parties *parties)
 {
 	const struct image_rule *client = client_rule(image, parties);
@@ -32,8 +39,8 @@ struct policy_rules policy_rules_of(const struct policy_image *image, const stru
 		return (struct policy_rules){policy_inbound_rule(image, parties->server_addr), NULL};
 	if (client && policy_exempts(client, parties->flow_hash))
 		return (struct policy_rules){client, NULL};
-	return (struct policy_rules){
-		policy_rule(image, policy_destination(image, policy_destination_of(image, parties->server_addr))->rule), client};
+	return (struct policy_rules){at_server(image, policy_rule(image, policy_destination(image, policy_destination_of(image, parties->server_addr))->rule),
+	                                       parties), client ? at_server(image, client, parties) : NULL};
 }
 
 const struct image_rule *policy_recipient_rule(const struct policy_image *image, const struct policy_parties *parties, const char *domain)
@@ -42,7 +49,10 @@ const struct image_rule *policy_recipient_rule(const struct policy_image *image,
 
 	if (parties->inbound)
 		return policy_inbound_domain_rule(image, domain);
-	return client && policy_exempts(client, parties->flow_hash) ? NULL : policy_domain_rule(image, domain);
+	if (client && policy_exempts(client, parties->flow_hash))
+		return NULL;
+	const struct image_rule *rule = policy_domain_rule(image, domain);
+	return rule ? policy_rule_at(image, rule, parties->server_addr, domain) : NULL;
 }
 
 struct policy_verdict policy_stricter(struct policy_verdict a, struct policy_verdict b)

@@ -17,13 +17,7 @@
 #define SECTIONS 21
 #define PREFIX_DEPTH_MAX 129 /* nested prefixes have rising lengths 0..128 */
 
-struct check {
-	struct policy_image *image;
-	char *error;
-	size_t error_len;
-};
-
-__attribute__((format(printf, 2, 3))) static int bad(struct check *c, const char *format, ...)
+int check_bad(struct check *c, const char *format, ...)
 {
 	va_list args;
 
@@ -78,16 +72,16 @@ static int check_header(struct check *c)
 	uint64_t sum;
 
 	if (memcmp(h->magic, IMAGE_MAGIC, sizeof(h->magic)) != 0)
-		return bad(c, "header: no policy image: it does not begin with %s", IMAGE_MAGIC);
+		return check_bad(c, "header: no policy image: it does not begin with %s", IMAGE_MAGIC);
 	if (h->version != IMAGE_VERSION)
-		return bad(c, "header: version %u, this program reads %u: compile the policy again", h->version, IMAGE_VERSION);
+		return check_bad(c, "header: version %u, this program reads %u: compile the policy again", h->version, IMAGE_VERSION);
 	if (h->header_bytes != sizeof(*h))
-		return bad(c, "header: has %u bytes, should have %zu", h->header_bytes, sizeof(*h));
+		return check_bad(c, "header: has %u bytes, should have %zu", h->header_bytes, sizeof(*h));
 	if (h->total_bytes != c->image->len)
-		return bad(c, "header: says %llu bytes in all, there are %zu", (unsigned long long)h->total_bytes, c->image->len);
+		return check_bad(c, "header: says %llu bytes in all, there are %zu", (unsigned long long)h->total_bytes, c->image->len);
 	sum = policy_image_checksum(c->image->base, c->image->len);
 	if (h->checksum != sum)
-		return bad(c, "header: checksum %016llx, the content's is %016llx: damaged", (unsigned long long)h->checksum,
+		return check_bad(c, "header: checksum %016llx, the content's is %016llx: damaged", (unsigned long long)h->checksum,
 			   (unsigned long long)sum);
 	return 0;
 }
@@ -98,14 +92,14 @@ static int check_section(struct check *c, const struct section_spec *spec)
 	uint64_t bytes = (uint64_t)s->count * spec->stride;
 
 	if (s->stride != spec->stride)
-		return bad(c, "%s: elements of %u bytes, should be %u", spec->name, s->stride, spec->stride);
+		return check_bad(c, "%s: elements of %u bytes, should be %u", spec->name, s->stride, spec->stride);
 	if (s->count < spec->min || s->count > spec->max)
-		return bad(c, "%s: %u elements, must be %u to %u", spec->name, s->count, spec->min, spec->max);
+		return check_bad(c, "%s: %u elements, must be %u to %u", spec->name, s->count, spec->min, spec->max);
 	if (s->offset % 8 != 0 || s->offset < sizeof(struct image_header))
-		return bad(c, "%s: offset %llu is inside the header or not a multiple of 8", spec->name,
+		return check_bad(c, "%s: offset %llu is inside the header or not a multiple of 8", spec->name,
 			   (unsigned long long)s->offset);
 	if (s->offset > c->image->len || bytes > c->image->len - s->offset)
-		return bad(c, "%s: %llu bytes from offset %llu end past the file's %zu", spec->name, (unsigned long long)bytes,
+		return check_bad(c, "%s: %llu bytes from offset %llu end past the file's %zu", spec->name, (unsigned long long)bytes,
 			   (unsigned long long)s->offset, c->image->len);
 	return 0;
 }
@@ -123,7 +117,7 @@ static int check_sections(struct check *c)
 			uint64_t a_bytes = (uint64_t)a->count * a->stride, b_bytes = (uint64_t)b->count * b->stride;
 
 			if (a_bytes && b_bytes && a->offset < b->offset + b_bytes && b->offset < a->offset + a_bytes)
-				err = bad(c, "%s: overlaps %s", sections[i].name, sections[k].name);
+				err = check_bad(c, "%s: overlaps %s", sections[i].name, sections[k].name);
 		}
 	return err;
 }
@@ -163,14 +157,14 @@ static int check_strings(struct check *c)
 	uint32_t len = c->image->header->strings.count;
 
 	if (s[0] != '\0' || s[len - 1] != '\0')
-		return bad(c, "strings: must begin and end with a NUL");
+		return check_bad(c, "strings: must begin and end with a NUL");
 	for (uint32_t i = 0; i < len; i++)
 		if (((unsigned char)s[i] < ' ' && s[i] != '\0') || s[i] == 127)
-			return bad(c, "strings[%u]: control character %u", i, (unsigned char)s[i]);
+			return check_bad(c, "strings[%u]: control character %u", i, (unsigned char)s[i]);
 	return 0;
 }
 
-static bool string_at(const struct check *c, uint32_t offset)
+bool check_string(const struct check *c, uint32_t offset)
 {
 	return offset < c->image->header->strings.count && (offset == 0 || c->image->strings[offset - 1] == '\0');
 }
@@ -198,7 +192,7 @@ static int check_name(struct check *c, uint32_t i, const struct image_rule *r)
 		ok = name[0] != '\0';
 		break;
 	}
-	return ok ? 0 : bad(c, "rules[%u]: name \"%.80s\" is not one of its kind (%u)", i, name, r->kind);
+	return ok ? 0 : check_bad(c, "rules[%u]: name \"%.80s\" is not one of its kind (%u)", i, name, r->kind);
 }
 
 static int check_rule_strings(struct check *c, uint32_t i, const struct image_rule *r)
@@ -210,10 +204,10 @@ static int check_rule_strings(struct check *c, uint32_t i, const struct image_ru
 		       {"exclude", r->exclude}, {"owner", r->owner},           {"reason", r->reason}};
 
 	for (size_t k = 0; k < sizeof(strings) / sizeof(strings[0]); k++)
-		if (!string_at(c, strings[k].offset))
-			return bad(c, "rules[%u]: %s: no string at %u", i, strings[k].field, strings[k].offset);
+		if (!check_string(c, strings[k].offset))
+			return check_bad(c, "rules[%u]: %s: no string at %u", i, strings[k].field, strings[k].offset);
 	if (r->servername && !policy_domain_valid(c->image->strings + r->servername))
-		return bad(c, "rules[%u]: servername \"%.80s\" is no host name", i, c->image->strings + r->servername);
+		return check_bad(c, "rules[%u]: servername \"%.80s\" is no host name", i, c->image->strings + r->servername);
 	return check_name(c, i, r);
 }
 
@@ -231,9 +225,9 @@ static int check_rule_values(struct check *c, uint32_t i, const struct image_rul
 
 	for (size_t k = 0; k < sizeof(values) / sizeof(values[0]); k++)
 		if (values[k].value > values[k].max)
-			return bad(c, "rules[%u]: %s is %u, must be at most %u", i, values[k].field, values[k].value, values[k].max);
+			return check_bad(c, "rules[%u]: %s is %u, must be at most %u", i, values[k].field, values[k].value, values[k].max);
 	if (r->protocol_min != 0 && (r->protocol_min < 0x0301 || r->protocol_min > 0x0304))
-		return bad(c, "rules[%u]: protocol_min is 0x%04x, must be 0 or 0x0301 to 0x0304", i, r->protocol_min);
+		return check_bad(c, "rules[%u]: protocol_min is 0x%04x, must be 0 or 0x0301 to 0x0304", i, r->protocol_min);
 	return 0;
 }
 
@@ -248,16 +242,16 @@ static int check_rule_runs(struct check *c, uint32_t i, const struct image_rule 
 	const struct image_header *h = c->image->header;
 
 	if (!run_fits(r->match_first, r->match_count, IMAGE_MATCHES_MAX, h->matches.count))
-		return bad(c, "rules[%u]: matches %u from %u: there are %u, and %d is the most for one rule", i, r->match_count,
+		return check_bad(c, "rules[%u]: matches %u from %u: there are %u, and %d is the most for one rule", i, r->match_count,
 			   r->match_first, h->matches.count, IMAGE_MATCHES_MAX);
 	if (!run_fits(r->fingerprint_first, r->fingerprint_count, IMAGE_PINS_MAX, h->fingerprints.count))
-		return bad(c, "rules[%u]: fingerprints %u from %u: there are %u, and %d is the most for one rule", i,
+		return check_bad(c, "rules[%u]: fingerprints %u from %u: there are %u, and %d is the most for one rule", i,
 			   r->fingerprint_count, r->fingerprint_first, h->fingerprints.count, IMAGE_PINS_MAX);
 	if ((r->level == LEVEL_VERIFY || r->level == LEVEL_SECURE) && r->match_count == 0)
-		return bad(c, "rules[%u]: level %s without a match: no certificate could ever meet it", i,
+		return check_bad(c, "rules[%u]: level %s without a match: no certificate could ever meet it", i,
 			   policy_level_name((enum policy_level)r->level));
 	if (r->level == LEVEL_FINGERPRINT && r->fingerprint_count == 0)
-		return bad(c, "rules[%u]: level fingerprint without a fingerprint: no certificate could ever meet it", i);
+		return check_bad(c, "rules[%u]: level fingerprint without a fingerprint: no certificate could ever meet it", i);
 	return 0;
 }
 
@@ -278,9 +272,9 @@ static int check_rules(struct check *c)
 	if (err)
 		return err;
 	if (h->default_rule >= h->rules.count || c->image->rules[h->default_rule].kind != POLICY_DEFAULT)
-		return bad(c, "header: default_rule %u is not a rule \"*\"", h->default_rule);
+		return check_bad(c, "header: default_rule %u is not a rule \"*\"", h->default_rule);
 	if (h->inbound_rule >= h->rules.count || c->image->rules[h->inbound_rule].kind != POLICY_INBOUND)
-		return bad(c, "header: inbound_rule %u is not an inbound rule", h->inbound_rule);
+		return check_bad(c, "header: inbound_rule %u is not an inbound rule", h->inbound_rule);
 	return 0;
 }
 
@@ -292,7 +286,7 @@ static int check_fingerprints(struct check *c)
 		const struct image_fingerprint *f = &c->image->fingerprints[i];
 
 		if (f->pin > PIN_KEY || memcmp(f->reserved, zeros, sizeof(zeros)) != 0)
-			return bad(c, "fingerprints[%u]: pin is %u, must be at most %d, and reserved 0", i, f->pin, PIN_KEY);
+			return check_bad(c, "fingerprints[%u]: pin is %u, must be at most %d, and reserved 0", i, f->pin, PIN_KEY);
 	}
 	return 0;
 }
@@ -302,10 +296,10 @@ static int check_matches(struct check *c)
 	for (uint32_t i = 0; i < c->image->header->matches.count; i++) {
 		uint32_t offset = c->image->matches[i];
 
-		if (!string_at(c, offset))
-			return bad(c, "matches[%u]: no string at %u", i, offset);
+		if (!check_string(c, offset))
+			return check_bad(c, "matches[%u]: no string at %u", i, offset);
 		if (!policy_pattern_valid(c->image->strings + offset))
-			return bad(c, "matches[%u]: \"%.80s\" is no pattern", i, c->image->strings + offset);
+			return check_bad(c, "matches[%u]: \"%.80s\" is no pattern", i, c->image->strings + offset);
 	}
 	return 0;
 }
@@ -331,13 +325,13 @@ static int check_reachable(struct check *c, const struct domain_spec *t, uint32_
 	uint32_t home = (uint32_t)policy_domain_hash(name, strlen(name)) & mask;
 
 	if (((i - home) & mask) > IMAGE_PROBES_MAX)
-		return bad(c, "%s[%u]: \"%.80s\" is %u slots from its home, %d is the most", t->name, i, name, (i - home) & mask,
+		return check_bad(c, "%s[%u]: \"%.80s\" is %u slots from its home, %d is the most", t->name, i, name, (i - home) & mask,
 			   IMAGE_PROBES_MAX);
 	for (uint32_t slot = home; slot != i; slot = (slot + 1) & mask) {
 		if (t->slots[slot].name == IMAGE_NONE)
-			return bad(c, "%s[%u]: \"%.80s\" cannot be found: slot %u before it is free", t->name, i, name, slot);
+			return check_bad(c, "%s[%u]: \"%.80s\" cannot be found: slot %u before it is free", t->name, i, name, slot);
 		if (strcmp(c->image->strings + t->slots[slot].name, name) == 0)
-			return bad(c, "%s[%u]: \"%.80s\" stands in slot %u too", t->name, i, name, slot);
+			return check_bad(c, "%s[%u]: \"%.80s\" stands in slot %u too", t->name, i, name, slot);
 	}
 	return 0;
 }
@@ -348,16 +342,16 @@ static int check_domain(struct check *c, const struct domain_spec *t, uint32_t i
 	const char *name;
 	uint8_t kind;
 
-	if (!string_at(c, d->name))
-		return bad(c, "%s[%u]: no string at %u", t->name, i, d->name);
+	if (!check_string(c, d->name))
+		return check_bad(c, "%s[%u]: no string at %u", t->name, i, d->name);
 	name = c->image->strings + d->name;
 	if (!policy_domain_valid(name[0] == '.' ? name + 1 : name))
-		return bad(c, "%s[%u]: \"%.80s\" is no domain", t->name, i, name);
+		return check_bad(c, "%s[%u]: \"%.80s\" is no domain", t->name, i, name);
 	if (d->rule >= c->image->header->rules.count)
-		return bad(c, "%s[%u]: rule %u of %u", t->name, i, d->rule, c->image->header->rules.count);
+		return check_bad(c, "%s[%u]: rule %u of %u", t->name, i, d->rule, c->image->header->rules.count);
 	kind = c->image->rules[d->rule].kind;
 	if (!(t->kinds & 1u << kind))
-		return bad(c, "%s[%u]: rule %u is of kind %u, which has no place here", t->name, i, d->rule, kind);
+		return check_bad(c, "%s[%u]: rule %u is of kind %u, which has no place here", t->name, i, d->rule, kind);
 	return 0;
 }
 
@@ -367,7 +361,7 @@ static int check_domain_table(struct check *c, const struct domain_spec *t)
 	int err = 0;
 
 	if (t->count & (t->count - 1))
-		return bad(c, "%s: %u slots, must be a power of two", t->name, t->count);
+		return check_bad(c, "%s: %u slots, must be a power of two", t->name, t->count);
 	for (uint32_t i = 0; i < t->count && !err; i++) {
 		if (t->slots[i].name == IMAGE_NONE)
 			continue;
@@ -377,11 +371,11 @@ static int check_domain_table(struct check *c, const struct domain_spec *t)
 			enforced += policy_rule_demands(&c->image->rules[t->slots[i].rule]);
 	}
 	if (!err && used > t->count / 2)
-		err = bad(c, "%s: %u names in %u slots, half full is the most", t->name, used, t->count);
+		err = check_bad(c, "%s: %u names in %u slots, half full is the most", t->name, used, t->count);
 	for (uint32_t i = 0; i < t->count && !err; i++)
 		err = t->slots[i].name == IMAGE_NONE ? 0 : check_reachable(c, t, i);
 	if (!err && enforced != t->enforced)
-		err = bad(c, "header: %s is %u, there are %u", t->enforced_name, t->enforced, enforced);
+		err = check_bad(c, "header: %s is %u, there are %u", t->enforced_name, t->enforced, enforced);
 	return err;
 }
 
@@ -412,19 +406,19 @@ static int check_destinations(struct check *c)
 		const struct image_destination *d = &c->image->destinations[i];
 		const char *name;
 
-		if (!string_at(c, d->name) || !string_at(c, d->pool) || !string_at(c, d->servername))
-			return bad(c, "destinations[%u]: name, pool or servername points to no string", i);
+		if (!check_string(c, d->name) || !check_string(c, d->pool) || !check_string(c, d->servername))
+			return check_bad(c, "destinations[%u]: name, pool or servername points to no string", i);
 		name = c->image->strings + d->name;
 		if (name[0] == '\0' || (strcmp(name, "*") == 0) != (i == 0))
-			return bad(c, "destinations[%u]: name \"%.80s\": the first is \"*\" and no other", i, name);
+			return check_bad(c, "destinations[%u]: name \"%.80s\": the first is \"*\" and no other", i, name);
 		if (d->servername && !policy_domain_valid(c->image->strings + d->servername))
-			return bad(c, "destinations[%u]: servername \"%.80s\" is no host name", i,
+			return check_bad(c, "destinations[%u]: servername \"%.80s\" is no host name", i,
 				   c->image->strings + d->servername);
 		if (d->rule >= h->rules.count)
-			return bad(c, "destinations[%u]: rule %u of %u", i, d->rule, h->rules.count);
+			return check_bad(c, "destinations[%u]: rule %u of %u", i, d->rule, h->rules.count);
 		if (d->rule != h->default_rule && (i == 0 || (c->image->rules[d->rule].kind != POLICY_PROVIDER &&
 							      c->image->rules[d->rule].kind != POLICY_DOMAIN)))
-			return bad(c, "destinations[%u]: rule %u is not the default one%s", i, d->rule,
+			return check_bad(c, "destinations[%u]: rule %u is not the default one%s", i, d->rule,
 				   i ? " nor a provider's or a domain's" : "");
 	}
 	return 0;
@@ -448,9 +442,9 @@ static int check_target(struct check *c, const char *section, uint32_t i, uint32
 	if (what == TARGET_DESTINATION)
 		return target < h->destinations.count
 			       ? 0
-			       : bad(c, "%s[%u]: destination %u of %u", section, i, target, h->destinations.count);
+			       : check_bad(c, "%s[%u]: destination %u of %u", section, i, target, h->destinations.count);
 	if (target >= h->rules.count || c->image->rules[target].kind != kind)
-		return bad(c, "%s[%u]: rule %u of %u is not of kind %d", section, i, target, h->rules.count, kind);
+		return check_bad(c, "%s[%u]: rule %u of %u is not of kind %d", section, i, target, h->rules.count, kind);
 	return 0;
 }
 
@@ -459,7 +453,7 @@ static int check_link(struct check *c, const char *section, uint32_t i, uint32_t
 	uint32_t nearest = a->depth ? a->index[a->depth - 1] : IMAGE_NONE;
 
 	if (parent != nearest)
-		return bad(c, "%s[%u]: parent is %u, the nearest enclosing prefix is %u", section, i, parent, nearest);
+		return check_bad(c, "%s[%u]: parent is %u, the nearest enclosing prefix is %u", section, i, parent, nearest);
 	a->index[a->depth++] = i; /* lengths rise strictly along the chain, so it fits */
 	return 0;
 }
@@ -473,9 +467,9 @@ static int check_each4(struct check *c, const char *section, const struct image_
 		const struct image_prefix4 *p = &all[i];
 
 		if (p->len > 32 || (p->addr & ~prefix4_mask(p->len)) || p->reserved[0] || p->reserved[1] || p->reserved[2])
-			return bad(c, "%s[%u]: length %u, or bits set past it", section, i, p->len);
+			return check_bad(c, "%s[%u]: length %u, or bits set past it", section, i, p->len);
 		if (i && (all[i - 1].addr > p->addr || (all[i - 1].addr == p->addr && all[i - 1].len >= p->len)))
-			return bad(c, "%s[%u]: not above the one before it", section, i);
+			return check_bad(c, "%s[%u]: not above the one before it", section, i);
 		while (a.depth && !prefix4_holds(&all[a.index[a.depth - 1]], p->addr))
 			a.depth--;
 		err = check_link(c, section, i, p->parent, &a);
@@ -499,9 +493,9 @@ static int check_each6(struct check *c, const char *section, const struct image_
 		if (p->len > 128 || memcmp(p->reserved, zeros, sizeof(p->reserved)) != 0 ||
 		    (rest && (p->addr[whole] & (0xff >> rest))) ||
 		    memcmp(p->addr + whole + (rest != 0), zeros, 16 - whole - (rest != 0)) != 0)
-			return bad(c, "%s[%u]: length %u, or bits set past it", section, i, p->len);
+			return check_bad(c, "%s[%u]: length %u, or bits set past it", section, i, p->len);
 		if (order > 0 || (order == 0 && all[i - 1].len >= p->len))
-			return bad(c, "%s[%u]: not above the one before it", section, i);
+			return check_bad(c, "%s[%u]: not above the one before it", section, i);
 		while (a.depth && !prefix6_holds(&all[a.index[a.depth - 1]], p->addr))
 			a.depth--;
 		err = check_link(c, section, i, p->parent, &a);
@@ -533,7 +527,8 @@ static int check_prefixes(struct check *c)
 int image_validate(struct policy_image *image, char *error, size_t error_len)
 {
 	static int (*const checks[])(struct check *) = {check_strings, check_matches,	   check_fingerprints, check_rules,
-							check_domains, check_destinations, check_prefixes};
+							check_domains, check_destinations, check_prefixes,
+							check_otherwise, check_findings};
 	struct check c = {image, error, error_len};
 	int err;
 

@@ -16,6 +16,13 @@ static const struct policy_facts good = {.offered = true, .tls = FACT_TLS_UP, .v
 static const struct policy_facts other_name = {.offered = true, .tls = FACT_TLS_UP, .version = 0x0304, .chain = CHAIN_TRUSTED};
 static const struct policy_facts self_signed = {.offered = true, .tls = FACT_TLS_UP, .version = 0x0304, .chain = CHAIN_SELF_SIGNED, .name_matched = true};
 static const struct policy_facts pinned = {.offered = true, .tls = FACT_TLS_UP, .version = 0x0304, .chain = CHAIN_EXPIRED, .fingerprint_matched = true};
+#define DANE_FACTS .offered = true, .tls = FACT_TLS_UP, .version = 0x0304, .mx_secure = true
+static const struct policy_facts dane_good = {DANE_FACTS, .chain = CHAIN_SELF_SIGNED, .tlsa = TLSA_SECURE, .dane = DANE_MATCHED};
+static const struct policy_facts dane_bad = {DANE_FACTS, .chain = CHAIN_TRUSTED, .tlsa = TLSA_SECURE, .dane = DANE_NO_MATCH, .name_matched = true};
+static const struct policy_facts dane_stripped = {.mx_secure = true, .tlsa = TLSA_SECURE};
+static const struct policy_facts dane_none = {.tlsa = TLSA_NONE};
+static const struct policy_facts dane_unusable = {DANE_FACTS, .chain = CHAIN_SELF_SIGNED, .tlsa = TLSA_UNUSABLE};
+static const struct policy_facts dane_failed = {DANE_FACTS, .chain = CHAIN_TRUSTED, .tlsa = TLSA_FAILED, .name_matched = true};
 static const struct policy_facts sealed = {.end_to_end = true, .offered = true, .tls = FACT_TLS_UP, .version = 0x0304};
 
 struct expected {
@@ -26,7 +33,10 @@ struct expected {
 #define DEFER(r) {POLICY_DEFER, REASON_##r}
 
 enum { CLEAR, OFFERED, REFUSED, FAILED, OLD, GOOD, OTHER_NAME, SELF_SIGNED, PINNED, SEALED, SESSIONS };
-static const struct policy_facts *const sessions[SESSIONS] = {&clear, &offered, &refused, &failed, &old, &good, &other_name, &self_signed, &pinned, &sealed};
+enum { DANE_GOOD = SESSIONS, DANE_BAD, DANE_STRIPPED, DANE_NONE, DANE_UNUSABLE, DANE_FAILED, ALL_SESSIONS };
+static const struct policy_facts *const sessions[ALL_SESSIONS] = {
+	&clear, &offered, &refused, &failed, &old, &good, &other_name, &self_signed, &pinned, &sealed,
+	&dane_good, &dane_bad, &dane_stripped, &dane_none, &dane_unusable, &dane_failed};
 
 static const struct expected table[POLICY_LEVELS][SESSIONS] = {
 	[LEVEL_NONE] = {ALLOW(CLEAR_ALLOWED), ALLOW(CLEAR_ALLOWED), ALLOW(CLEAR_ALLOWED), ALLOW(CLEAR_ALLOWED), ALLOW(UPGRADED),
@@ -37,7 +47,7 @@ static const struct expected table[POLICY_LEVELS][SESSIONS] = {
 			   ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(SEALED)},
 	[LEVEL_DANE] = {DEFER(NOT_OFFERED), DEFER(CLEAR_SESSION), DEFER(STARTTLS_REFUSED), DEFER(HANDSHAKE), DEFER(VERSION),
 			ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(UPGRADED), ALLOW(SEALED)},
-	[LEVEL_DANE_ONLY] = {DEFER(NOT_OFFERED), DEFER(UNSUPPORTED), DEFER(STARTTLS_REFUSED), DEFER(HANDSHAKE), DEFER(VERSION),
+	[LEVEL_DANE_ONLY] = {DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), DEFER(UNSUPPORTED),
 			     DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), DEFER(UNSUPPORTED), ALLOW(SEALED)},
 	[LEVEL_FINGERPRINT] = {DEFER(NOT_OFFERED), DEFER(CLEAR_SESSION), DEFER(STARTTLS_REFUSED), DEFER(HANDSHAKE), DEFER(VERSION),
 			       DEFER(FINGERPRINT), DEFER(FINGERPRINT), DEFER(FINGERPRINT), ALLOW(UPGRADED), ALLOW(SEALED)},
@@ -68,6 +78,98 @@ static void each_level_against_each_session(void **state)
 
 			check(&rule, s, table[level][s].action, table[level][s].reason);
 		}
+}
+
+/* By what the DNS says of TLSA records: each row a session, for dane and for dane-only. */
+static void dane_by_what_the_dns_says(void **state)
+{
+	static const struct {
+		int session;
+		struct expected dane, only, verify;
+	} rows[] = {
+		{DANE_GOOD, ALLOW(UPGRADED), ALLOW(UPGRADED), DEFER(UNTRUSTED)},
+		{DANE_BAD, DEFER(TLSA), DEFER(TLSA), ALLOW(UPGRADED)},
+		{DANE_STRIPPED, DEFER(NOT_OFFERED), DEFER(NOT_OFFERED), DEFER(NOT_OFFERED)},
+		{DANE_NONE, ALLOW(CLEAR_ALLOWED), DEFER(DANE_REQUIRED), DEFER(NOT_OFFERED)},
+		{DANE_UNUSABLE, ALLOW(UPGRADED), DEFER(TLSA), DEFER(UNTRUSTED)},
+		{DANE_FAILED, DEFER(DNSSEC), DEFER(DNSSEC), ALLOW(UPGRADED)},
+	};
+	struct image_rule rule;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		rule = rule_of(LEVEL_DANE);
+		check(&rule, rows[i].session, rows[i].dane.action, rows[i].dane.reason);
+		rule = rule_of(LEVEL_DANE_ONLY);
+		check(&rule, rows[i].session, rows[i].only.action, rows[i].only.reason);
+		rule = rule_of(LEVEL_VERIFY);
+		check(&rule, rows[i].session, rows[i].verify.action, rows[i].verify.reason);
+	}
+}
+
+static void dane_in_the_details(void **state)
+{
+	static const enum policy_reason reasons[] = {
+		[DANE_UNSEEN] = REASON_TLSA,	     [DANE_MATCHED] = REASON_UPGRADED, [DANE_NO_MATCH] = REASON_TLSA,
+		[DANE_NAME_MISMATCH] = REASON_NAME_MISMATCH, [DANE_EXPIRED] = REASON_EXPIRED,  [DANE_INVALID] = REASON_TLSA,
+	};
+	struct image_rule rule = rule_of(LEVEL_DANE), only = rule_of(LEVEL_DANE_ONLY);
+	struct policy_facts facts = dane_good;
+
+	(void)state;
+	for (enum policy_dane dane = DANE_UNSEEN; dane <= DANE_INVALID; dane++) {
+		facts.dane = dane;
+		assert_int_equal(policy_decide(&rule, &facts, 0).reason, reasons[dane]);
+	}
+	facts = dane_good;
+	facts.mx_secure = false; /* dane goes on, as Postfix's smtp_tls_dane_insecure_mx_policy=dane; dane-only does not */
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_UPGRADED);
+	assert_int_equal(policy_decide(&only, &facts, 0).reason, REASON_DANE_REQUIRED);
+	facts = failed;
+	facts.tlsa = TLSA_NONE;
+	rule.on_fail = ON_FAIL_REJECT;
+	assert_int_equal(policy_decide(&rule, &facts, 0).action, POLICY_DEFER); /* a retry delivers in clear */
+	rule.on_fail = only.on_fail = ON_FAIL_REJECT;
+	assert_int_equal(policy_decide(&rule, &dane_failed, 0).action, POLICY_DEFER); /* so may the DNS at the next try */
+	assert_int_equal(policy_decide(&only, &dane_none, 0).action, POLICY_REJECT);
+	assert_true(policy_is_final(policy_decide(&rule, &dane_failed, 0)));
+	assert_true(policy_is_final(policy_decide(&only, &dane_none, 0)));
+	assert_false(policy_is_final(policy_decide(&rule, &dane_stripped, 0)));
+	only.mode = MODE_OBSERVE;
+	assert_false(policy_is_final(policy_decide(&only, &dane_none, 0)));
+}
+
+static void mta_sts_names_its_servers(void **state)
+{
+	struct image_rule rule = rule_of(LEVEL_SECURE);
+	struct policy_facts facts = good;
+
+	(void)state;
+	rule.origin = ORIGIN_STS;
+	facts.mx_foreign = true;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_STS_MX);
+	rule.origin = ORIGIN_OPERATOR;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_UPGRADED);
+	facts = other_name;
+	facts.name_later = true; /* at MAIL, with a rule for each recipient's domain */
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_UPGRADED);
+}
+
+static void stripping_is_refused_where_the_rule_says_so(void **state)
+{
+	struct image_rule rule = rule_of(LEVEL_MAY);
+	struct policy_facts facts = {.stripped = true, .tlsa = TLSA_NONE};
+
+	(void)state;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_CLEAR_ALLOWED);
+	rule.stripped = STRIPPED_REFUSE;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_STRIPPED);
+	assert_int_equal(policy_decide(&rule, &facts, 0).action, POLICY_DEFER);
+	assert_int_equal(policy_decide(&rule, &clear, 0).reason, REASON_CLEAR_ALLOWED);
+	rule.level = LEVEL_NONE;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_CLEAR_ALLOWED);
+	rule.level = LEVEL_DANE;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_STRIPPED);
 }
 
 static void reject_is_for_what_no_retry_cures(void **state)
@@ -123,6 +225,11 @@ static void a_probe_is_demanded_of_sealed_sessions(void **state)
 	assert_int_equal(policy_decide(&rule, &probed, 0).reason, REASON_SEALED);
 	rule.level = LEVEL_ENCRYPT;
 	assert_int_equal(policy_decide(&rule, &sealed, 0).reason, REASON_SEALED);
+	rule.level = LEVEL_DANE;
+	probed.tlsa = TLSA_SECURE;
+	assert_int_equal(policy_decide(&rule, &probed, 0).reason, REASON_TLSA);
+	probed.dane = DANE_MATCHED;
+	assert_int_equal(policy_decide(&rule, &probed, 0).reason, REASON_SEALED);
 	rule.level = LEVEL_FINGERPRINT;
 	assert_int_equal(policy_decide(&rule, &probed, 0).reason, REASON_FINGERPRINT);
 	probed.fingerprint_matched = true;
@@ -174,7 +281,7 @@ static void percent_takes_its_share_of_the_flows(void **state)
 
 static void who_is_upgraded_and_who_is_cut(void **state)
 {
-	static const bool wants[POLICY_LEVELS] = {[LEVEL_MAY] = true, [LEVEL_ENCRYPT] = true, [LEVEL_DANE] = true,
+	static const bool wants[POLICY_LEVELS] = {[LEVEL_MAY] = true, [LEVEL_ENCRYPT] = true, [LEVEL_DANE] = true, [LEVEL_DANE_ONLY] = true,
 						  [LEVEL_FINGERPRINT] = true, [LEVEL_VERIFY] = true, [LEVEL_SECURE] = true};
 	static const uint16_t floors[POLICY_LEVELS] = {[LEVEL_ENCRYPT] = 0x0303, [LEVEL_DANE] = 0x0303, [LEVEL_DANE_ONLY] = 0x0303,
 						       [LEVEL_FINGERPRINT] = 0x0303, [LEVEL_VERIFY] = 0x0303, [LEVEL_SECURE] = 0x0303};
@@ -232,6 +339,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_level_against_each_session),
+		cmocka_unit_test(dane_by_what_the_dns_says),
+		cmocka_unit_test(dane_in_the_details),
+		cmocka_unit_test(mta_sts_names_its_servers),
+		cmocka_unit_test(stripping_is_refused_where_the_rule_says_so),
 		cmocka_unit_test(reject_is_for_what_no_retry_cures),
 		cmocka_unit_test(each_fault_of_a_chain),
 		cmocka_unit_test(a_probe_is_demanded_of_sealed_sessions),

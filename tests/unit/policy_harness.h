@@ -181,6 +181,36 @@ static inline void made_begin(void)
 	made_destination("*", 0, "");
 }
 
+/* ---- what the agent found; the caller adds in ascending order ---- */
+
+static inline uint32_t made_host(const char *name, enum policy_tlsa tlsa)
+{
+	uint32_t text = made_string(name);
+
+	made.hosts[made.header.hosts.count] =
+		(struct image_host){.name = text, .base = text, .tlsa = (uint8_t)tlsa, .tlsa_first = made.header.tlsa.count};
+	return made.header.hosts.count++;
+}
+
+/* To the host that was made last; the digest is all `octet`. */
+static inline void made_tlsa(uint8_t usage, uint8_t selector, uint8_t octet)
+{
+	made.tlsa[made.header.tlsa.count++] = (struct image_tlsa){.usage = usage, .selector = selector, .matching = 1,
+								  .octets_first = made.header.octets.count, .octets_count = 32};
+	memset(made.octets + made.header.octets.count, octet, 32);
+	made.header.octets.count += 32;
+	made.hosts[made.header.hosts.count - 1].tlsa_count++;
+}
+
+static inline const uint8_t *made_addr(const char *text);
+static inline void made_server(const char *addr, const char *domain, uint32_t host, bool mx_secure)
+{
+	struct image_server *s = &made.servers[made.header.servers.count++];
+
+	*s = (struct image_server){.domain = made_string(domain), .host = host, .mx_secure = mx_secure};
+	memcpy(s->addr, made_addr(addr), 16);
+}
+
 static inline struct policy_image *made_parse(void)
 {
 	made.header.checksum = policy_image_checksum(&made, sizeof(made));

@@ -37,6 +37,13 @@ static void reasons_have_names_and_only_failures_a_result_type(void **state)
 	assert_string_equal(policy_result_type(REASON_EXPIRED), "certificate-expired");
 	assert_string_equal(policy_result_type(REASON_UNTRUSTED), "certificate-not-trusted");
 	assert_string_equal(policy_result_type(REASON_HANDSHAKE), "validation-failure");
+	assert_string_equal(policy_result_type(REASON_TLSA), "tlsa-invalid");
+	assert_string_equal(policy_result_type(REASON_DNSSEC), "dnssec-invalid");
+	assert_string_equal(policy_result_type(REASON_DANE_REQUIRED), "dane-required");
+	assert_string_equal(policy_result_type(REASON_STS_FETCH), "sts-policy-fetch-error");
+	assert_string_equal(policy_result_type(REASON_STS_INVALID), "sts-policy-invalid");
+	assert_string_equal(policy_result_type(REASON_STS_WEBPKI), "sts-webpki-invalid");
+	assert_string_equal(policy_result_type(REASON_STRIPPED), "starttls-not-supported");
 }
 
 static void domains(void **state)

@@ -24,6 +24,20 @@ static void says_what_was_asked_of_whom(void **state)
 			    "554 5.7.4 TLS required by policy encrypt for all destinations, not offered by the server\r\n");
 }
 
+static void names_whose_word_it_is(void **state)
+{
+	struct image_rule rule = {.level = LEVEL_SECURE, .origin = ORIGIN_STS};
+	struct policy_decision d = {.action = POLICY_DEFER, .reason = REASON_STS_MX};
+
+	(void)state;
+	policy_reply(&d, &rule, "example.org", "mx.evil.example", out);
+	assert_string_equal(out, "451 4.7.5 Server refused by MTA-STS for example.org, which does not name mx.evil.example\r\n");
+	rule = (struct image_rule){.level = LEVEL_DANE, .origin = ORIGIN_DANE};
+	d.reason = REASON_TLSA;
+	policy_reply(&d, &rule, "example.org", "mx.example.org", out);
+	assert_string_equal(out, "451 4.7.5 Certificate with a TLSA record required by DANE for example.org, none meets that of mx.example.org\r\n");
+}
+
 static void codes_of_each_case(void **state)
 {
 	static const struct { enum policy_reason reason; const char *defer, *reject; } cases[] = {
@@ -32,7 +46,9 @@ static void codes_of_each_case(void **state)
 		{REASON_VERSION, "451 4.7.5 ", "554 5.7.5 "},       {REASON_UNTRUSTED, "451 4.7.5 ", "554 5.7.5 "},
 		{REASON_EXPIRED, "451 4.7.5 ", "554 5.7.5 "},       {REASON_CHAIN_INVALID, "451 4.7.5 ", "554 5.7.5 "},
 		{REASON_NAME_MISMATCH, "451 4.7.5 ", "554 5.7.5 "}, {REASON_UNSUPPORTED, "451 4.7.5 ", "554 5.7.5 "},
-		{REASON_BLOCKED, "451 4.7.1 ", "554 5.7.1 "},
+		{REASON_BLOCKED, "451 4.7.1 ", "554 5.7.1 "},       {REASON_STRIPPED, "451 4.7.4 ", "554 5.7.4 "},
+		{REASON_TLSA, "451 4.7.5 ", "554 5.7.5 "},          {REASON_DNSSEC, "451 4.7.5 ", "554 5.7.5 "},
+		{REASON_DANE_REQUIRED, "451 4.7.5 ", "554 5.7.5 "}, {REASON_STS_MX, "451 4.7.5 ", "554 5.7.5 "},
 	};
 
 	(void)state;
@@ -95,6 +111,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(says_what_was_asked_of_whom),
+		cmocka_unit_test(names_whose_word_it_is),
 		cmocka_unit_test(codes_of_each_case),
 		cmocka_unit_test(a_client_from_outside_is_told_to_use_starttls),
 		cmocka_unit_test(an_allowance_has_no_reply),

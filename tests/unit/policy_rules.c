@@ -146,7 +146,7 @@ static void tls_and_floor_of_both(void **state)
 	assert_true(wants(LEVEL_ENCRYPT, LEVEL_NONE, true));
 	assert_false(wants(LEVEL_ENCRYPT, LEVEL_BLOCK, false)); /* no handshake helps against that */
 	assert_true(wants(LEVEL_ENCRYPT, LEVEL_BLOCK, true));
-	assert_false(wants(LEVEL_DANE_ONLY, LEVEL_ENCRYPT, false));
+	assert_true(wants(LEVEL_DANE_ONLY, LEVEL_ENCRYPT, false));
 	assert_true(wants(LEVEL_FINGERPRINT, POLICY_LEVELS, false));
 }
 

@@ -1,0 +1,251 @@
+/*
+ * findings.c - what the agent found of a server and of a domain, and which rule follows from it.
+ *
+ * Enters: a checked image, a server's address, a recipient's domain where it is known. Leaves: the server's MX name, the
+ * state of its TLSA records, MTA-STS, a probe, when STARTTLS was seen; the rule that holds at that server; facts.
+ * Each look-up is a binary search: its cost does not grow with what else is known.
+ * Invariant: what is not known is never taken for "there is none".
+ */
+#include "private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Lower case and without a final dot, as the image has names; false: too long, or empty. */
+static bool canonical(const char *domain, char out[IMAGE_DOMAIN_MAX + 1])
+{
+	size_t len = strnlen(domain, IMAGE_DOMAIN_MAX + 2);
+
+	if (len && domain[len - 1] == '.')
+		len--;
+	if (!len || len > IMAGE_DOMAIN_MAX)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		out[i] = domain[i] >= 'A' && domain[i] <= 'Z' ? (char)(domain[i] - 'A' + 'a') : domain[i];
+	out[len] = '\0';
+	return true;
+}
+
+/* ---- sorted sections ---- */
+
+/* Index of the element for which `order` is 0, IMAGE_NONE. `order(key, i)`: the key against element i. */
+static uint32_t search(const struct policy_image *image, uint32_t count, const void *key,
+		       int (*order)(const struct policy_image *image, const void *key, uint32_t i))
+{
+	uint32_t low = 0, high = count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		int o = order(image, key, middle);
+
+		if (o == 0)
+			return middle;
+		if (o > 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return IMAGE_NONE;
+}
+
+struct pair {
+	const uint8_t *addr;
+	const char *domain;
+};
+
+static int order_server(const struct policy_image *image, const void *key, uint32_t i)
+{
+	const struct pair *pair = key;
+	int o = memcmp(pair->addr, image->servers[i].addr, 16);
+
+	return o ? o : strcmp(pair->domain, image->strings + image->servers[i].domain);
+}
+
+static int order_host(const struct policy_image *image, const void *key, uint32_t i)
+{
+	return strcmp(key, image->strings + image->hosts[i].name);
+}
+
+static int order_sts(const struct policy_image *image, const void *key, uint32_t i)
+{
+	return strcmp(key, image->strings + image->sts[i].domain);
+}
+
+static int order_probed(const struct policy_image *image, const void *key, uint32_t i)
+{
+	return memcmp(key, image->probed[i].addr, 16);
+}
+
+static int order_seen(const struct policy_image *image, const void *key, uint32_t i)
+{
+	return memcmp(key, image->seen[i].addr, 16);
+}
+
+/* ---- servers ---- */
+
+static void set_host(const struct policy_image *image, uint32_t index, struct policy_server *out)
+{
+	const struct image_host *host = &image->hosts[index];
+
+	out->mx = image->strings + host->name;
+	out->base = image->strings + host->base;
+	out->tlsa = (enum policy_tlsa)host->tlsa;
+	out->records = image->tlsa + host->tlsa_first;
+	out->record_count = host->tlsa_count;
+}
+
+struct policy_server policy_server_of(const struct policy_image *image, const uint8_t addr[16], const char *domain)
+{
+	struct policy_server out = {.mx_secure = !domain};
+	char name[IMAGE_DOMAIN_MAX + 1];
+	const char *agreed;
+	uint32_t at;
+
+	if (domain && canonical(domain, name)) {
+		at = search(image, image->header->servers.count, &(struct pair){addr, name}, order_server);
+		if (at != IMAGE_NONE) {
+			set_host(image, image->servers[at].host, &out);
+			out.mx_secure = image->servers[at].mx_secure;
+			return out;
+		}
+	}
+	agreed = image->strings + image->destinations[policy_destination_of(image, addr)].servername;
+	if (!*agreed)
+		return out;
+	out.mx = out.base = agreed;
+	at = search(image, image->header->hosts.count, agreed, order_host);
+	if (at != IMAGE_NONE)
+		set_host(image, at, &out);
+	return out;
+}
+
+const uint8_t *policy_tlsa_data(const struct policy_image *image, const struct image_tlsa *record)
+{
+	return image->octets + record->octets_first;
+}
+
+/* ---- rules ---- */
+
+/* Are there records that speak for the server, or might there be? Of a domain that the agent asks about, what is not known
+ * may be there. What it cannot ask about, the subdomains of a parent rule or all the world's, is not held against anybody. */
+static bool dane_speaks(const struct policy_image *image, const struct image_rule *rule, const struct policy_server *server, const char *domain)
+{
+	switch (server->tlsa) {
+	case TLSA_NONE:
+		return false;
+	case TLSA_SECURE:
+	case TLSA_UNUSABLE:
+	case TLSA_FAILED:
+		return true;
+	case TLSA_UNKNOWN:
+		break;
+	}
+	if (rule->origin != ORIGIN_OPERATOR || !domain)
+		return false;
+	return rule->kind == POLICY_DOMAIN || (rule->kind == POLICY_PROVIDER && policy_domain_listed(image, domain));
+}
+
+/* A rule of DANE's own, without an operator's level, is none at all where no records speak. */
+static bool waits_for_dane(const struct image_rule *rule)
+{
+	return rule->level == LEVEL_DANE && (rule->origin == ORIGIN_DANE || rule->otherwise != IMAGE_NONE);
+}
+
+const struct image_rule *policy_rule_at(const struct policy_image *image, const struct image_rule *rule, const uint8_t addr[16], const char *domain)
+{
+	struct policy_server server;
+
+	if (!waits_for_dane(rule))
+		return rule;
+	server = policy_server_of(image, addr, domain);
+	for (unsigned steps = 0; steps <= IMAGE_OTHERWISE_MAX; steps++) {
+		if (!waits_for_dane(rule) || dane_speaks(image, rule, &server, domain))
+			return rule;
+		if (rule->otherwise == IMAGE_NONE)
+			break;
+		rule = &image->rules[rule->otherwise];
+	}
+	return NULL;
+}
+
+const char *policy_rule_nexthop(const struct policy_image *image, const struct image_rule *rule)
+{
+	return rule->kind == POLICY_DOMAIN ? image->strings + rule->name : NULL;
+}
+
+const char *policy_rule_title(const struct policy_image *image, const struct image_rule *rule, char out[POLICY_TITLE_MAX])
+{
+	static const char *const origins[] = {[ORIGIN_OPERATOR] = "", [ORIGIN_DANE] = "DANE of ", [ORIGIN_STS] = "MTA-STS of "};
+
+	snprintf(out, POLICY_TITLE_MAX, "%s%.*s", origins[rule->origin], IMAGE_DOMAIN_MAX, image->strings + rule->name);
+	return out;
+}
+
+/* ---- MTA-STS, probes, what was seen ---- */
+
+const struct image_sts *policy_sts_of(const struct policy_image *image, const char *domain)
+{
+	char name[IMAGE_DOMAIN_MAX + 1];
+	uint32_t at = canonical(domain, name) ? search(image, image->header->sts.count, name, order_sts) : IMAGE_NONE;
+
+	return at == IMAGE_NONE ? NULL : &image->sts[at];
+}
+
+const struct image_probed *policy_probed_at(const struct policy_image *image, const uint8_t addr[16])
+{
+	uint32_t at = search(image, image->header->probed.count, addr, order_probed);
+
+	return at == IMAGE_NONE ? NULL : &image->probed[at];
+}
+
+const char *policy_probed_name(const struct policy_image *image, const struct image_probed *probed, uint32_t i)
+{
+	return i < probed->name_count ? image->strings + image->probed_names[probed->name_first + i] : "";
+}
+
+const struct image_seen *policy_seen_at(const struct policy_image *image, const uint8_t addr[16])
+{
+	uint32_t at = search(image, image->header->seen.count, addr, order_seen);
+
+	return at == IMAGE_NONE ? NULL : &image->seen[at];
+}
+
+enum policy_reason policy_sts_reason(enum policy_sts_error error)
+{
+	switch (error) {
+	case STS_OK:
+		break;
+	case STS_FETCH_ERROR:
+		return REASON_STS_FETCH;
+	case STS_POLICY_INVALID:
+		return REASON_STS_INVALID;
+	case STS_WEBPKI_INVALID:
+		return REASON_STS_WEBPKI;
+	}
+	return REASON_SEALED;
+}
+
+/* ---- facts ---- */
+
+void policy_facts_of_server(const struct policy_image *image, const struct image_rule *rule, const struct policy_server *server,
+			    struct policy_facts *facts)
+{
+	facts->tlsa = server->tlsa;
+	facts->mx_secure = server->mx_secure;
+	facts->mx_foreign = rule->origin == ORIGIN_STS && server->mx && !policy_mx_named(image, rule, server->mx);
+}
+
+void policy_facts_of_probe(const struct policy_image *image, const struct image_rule *rule, const uint8_t addr[16], const char *nexthop,
+			   uint64_t now_s, struct policy_facts *facts)
+{
+	const struct image_probed *probed = policy_probed_at(image, addr);
+	struct policy_server server = policy_server_of(image, addr, nexthop);
+
+	if (!probed || !probed->version || probed->at + POLICY_PROBE_AGE_MAX_S < now_s)
+		return;
+	facts->chain = (enum policy_chain)probed->chain;
+	facts->dane = (enum policy_dane)probed->dane;
+	facts->fingerprint_matched = policy_fingerprint_matches(image, rule, probed->certificate_sha256, probed->key_sha256, now_s);
+	for (uint32_t i = 0; i < probed->name_count && !facts->name_matched; i++)
+		facts->name_matched = policy_name_matches(image, rule, policy_probed_name(image, probed, i), nexthop, server.mx);
+}
