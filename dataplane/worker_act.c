@@ -136,15 +136,30 @@ void session_turn_away(struct worker *worker, struct session *session, const cha
 	end_cut(worker, session, REASON_CLEAR_SESSION, detail);
 }
 
-/* By the destination's rule and the client's minimum, where no certificate is in sight. */
+/* By one rule, where no certificate is in sight: what the DNS says of the server counts, and what a probe has seen there. */
+static struct policy_verdict decide_one(const struct worker *worker, const struct flow *flow, const struct image_rule *rule, const struct policy_facts *seen)
+{
+	const char *nexthop = policy_rule_nexthop(worker->image, rule);
+	struct policy_facts facts = *seen;
+
+	if (!flow_inbound(flow)) {
+		struct policy_server server = policy_server_of(worker->image, flow->key.server, nexthop);
+		policy_facts_of_server(worker->image, rule, &server, &facts);
+		facts.name_later = !nexthop && policy_needs_nexthop(worker->image, rule);
+		if (facts.end_to_end && rule->e2e == E2E_PROBE)
+			policy_facts_of_probe(worker->image, rule, flow->key.server, nexthop,
+			                      worker->config.unix_time_us(worker->config.context) / 1000000, &facts);
+	}
+	return (struct policy_verdict){rule, policy_decide(rule, &facts, flow->hash)};
+}
+
+/* By the destination's rule and the client's minimum. */
 static struct policy_verdict decide_by(const struct worker *worker, const struct flow *flow, const struct policy_facts *facts)
 {
 	struct policy_rules rules = worker_rules(worker, flow);
-	struct policy_verdict verdict = {rules.rule, policy_decide(rules.rule, facts, flow->hash)};
+	struct policy_verdict verdict = decide_one(worker, flow, rules.rule, facts);
 
-	if (!rules.minimum)
-		return verdict;
-	return policy_stricter(verdict, (struct policy_verdict){rules.minimum, policy_decide(rules.minimum, facts, flow->hash)});
+	return rules.minimum ? policy_stricter(verdict, decide_one(worker, flow, rules.minimum, facts)) : verdict;
 }
 
 static void seal(struct worker *worker, struct session *session)
@@ -196,6 +211,9 @@ static void decide(struct worker *worker, struct session *session)
 	struct policy_parties parties = worker_parties(flow);
 	struct takeover_choice choice = takeover_choose(worker->image, &parties, worker_capabilities(session->smtp), worker->memory, worker->now_us);
 	session_would(worker, session, choice.rule, choice.decision);
+	session->stripped = choice.stripped;
+	if (choice.stripped)
+		stats_inc(worker->stats, STAT_stripped);
 	switch (choice.action) {
 	case TAKEOVER_CHOOSE_PASS:
 		session->end = END_CLEAR;

@@ -43,7 +43,7 @@ struct session {
 	struct packet_template template[SIDES];
 	enum session_due due;
 	bool fed; /* taken over, and had packets in this burst */
-	bool blocked, reported /* counted, and its event written: what is left is lingering */;
+	bool blocked, stripped, reported /* counted, and its event written: what is left is lingering */;
 	uint8_t opening;          /* first octet of what the client said before a greeting; 0: nothing odd */
 	struct {                  /* no SMTP to see, and clear text would not be allowed: passes until a line speaks SMTP */
 		bool on, word_over;

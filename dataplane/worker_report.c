@@ -32,7 +32,9 @@ void session_free(struct worker *worker, struct session *session)
 /* Notes the rule that was asked, and in observe mode what it would have done. */
 void session_would(struct worker *worker, struct session *session, const struct image_rule *rule, struct policy_decision decision)
 {
-	strlcpy(session->rule, policy_string(worker->image, rule->name), sizeof(session->rule));
+	char title[POLICY_TITLE_MAX];
+
+	strlcpy(session->rule, policy_rule_title(worker->image, rule, title), sizeof(session->rule));
 	if (!decision.observed)
 		return;
 	session->flow->destination->would[decision.action]++;
@@ -47,9 +49,17 @@ static void recipient(struct worker *worker, struct session *session, const char
 	const struct image_rule *rule = policy_recipient_rule(worker->image, &parties, domain);
 	uint8_t fate = RCPT_CLEAR;
 
+	const struct image_sts *sts = parties.inbound ? NULL : policy_sts_of(worker->image, domain);
+
 	flow->destination->recipients[RCPT_CLEAR]++;
+	if (sts && sts->error)
+		stats_destination(worker->stats, policy_string(worker->image, sts->domain))->reasons[policy_sts_reason((enum policy_sts_error)sts->error)]++;
 	if (rule) {
-		struct policy_facts facts = {.offered = session->smtp->capabilities & SMTP_CAP_STARTTLS};
+		struct policy_facts facts = {.offered = session->smtp->capabilities & SMTP_CAP_STARTTLS, .stripped = session->stripped};
+		if (!parties.inbound) {
+			struct policy_server server = policy_server_of(worker->image, parties.server_addr, domain);
+			policy_facts_of_server(worker->image, rule, &server, &facts);
+		}
 		struct policy_decision decision = policy_decide(rule, &facts, flow->hash);
 		struct stats_destination *named = stats_destination(worker->stats, policy_string(worker->image, rule->name));
 		if (decision.action != POLICY_ALLOW) {
@@ -116,6 +126,7 @@ static void from_takeover(struct session *session, struct stats_event *event)
 	strlcpy(event->detail, outcome.detail, sizeof(event->detail));
 	strlcpy(event->server_name, session->server_name, sizeof(event->server_name));
 	event->facts = outcome.facts;
+	event->stripped = outcome.stripped;
 	memcpy(event->bytes, outcome.bytes, sizeof(event->bytes));
 	for (unsigned i = 0; i < STATS_EVENT_RECIPIENTS_MAX; i++) {
 		strlcpy(event->rcpt[i].domain, outcome.rcpt[i].domain, sizeof(event->rcpt[i].domain));
@@ -138,6 +149,7 @@ static void watch_facts(const struct session *session, struct stats_facts *facts
 static void from_watch(const struct session *session, struct stats_event *event)
 {
 	watch_facts(session, &event->facts);
+	event->stripped = session->stripped;
 	event->end = (uint8_t)session->end;
 	event->reason = (uint8_t)session->reason;
 	event->messages = session->messages;

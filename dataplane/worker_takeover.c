@@ -68,6 +68,7 @@ void session_adopt(struct worker *worker, struct session *session)
 		.inbound = flow_inbound(flow),
 		.ehlo = smtp->ehlo,
 		.capabilities = worker_capabilities(smtp),
+		.stripped = session->stripped,
 		.session_context = session,
 	};
 	memcpy(params.client_addr, flow->key.client, 16);

@@ -128,6 +128,8 @@ size_t stats_event_json(const struct stats_event *event, char *out, size_t out_l
 	json_object_set_new_nocheck(object, "end", json_string_nocheck(stats_end_name(event->end < STATS_ENDS ? event->end : END_UNKNOWN)));
 	if (event->end != END_NOTHING && event->end != END_UNKNOWN && event->reason < POLICY_REASONS)
 		set_reason(object, event->reason);
+	if (event->stripped)
+		json_object_set_new_nocheck(object, "stripped", json_true());
 	SET_TEXT(object, "rule", event->rule);
 	SET_TEXT(object, "detail", event->detail);
 	if (tls && event->tls_version_index < STATS_VERSIONS)

@@ -147,6 +147,7 @@ struct stats_event {
 	uint8_t client[16], server[16];
 	uint16_t client_port;
 	uint8_t direction, end, reason, tls_version_index;
+	bool stripped;            /* STARTTLS was seen at this server before, and was not offered */
 	uint32_t flow_hash;       /* places the flow for `percent` */
 	struct stats_facts facts;
 	char destination[64], rule[64], server_name[64], cipher[48], detail[128];

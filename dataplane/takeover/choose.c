@@ -13,12 +13,28 @@ _Static_assert((int)TLS_CHAIN_UNSEEN == (int)CHAIN_UNSEEN && (int)TLS_CHAIN_TRUS
                (int)TLS_CHAIN_UNTRUSTED == (int)CHAIN_UNTRUSTED && (int)TLS_CHAIN_SELF_SIGNED == (int)CHAIN_SELF_SIGNED &&
                (int)TLS_CHAIN_EXPIRED == (int)CHAIN_EXPIRED && (int)TLS_CHAIN_NOT_YET_VALID == (int)CHAIN_NOT_YET_VALID &&
                (int)TLS_CHAIN_INVALID == (int)CHAIN_INVALID, "tls/ and policy/ say the same of chains");
+_Static_assert((int)TLS_DANE_UNSEEN == (int)DANE_UNSEEN && (int)TLS_DANE_MATCHED == (int)DANE_MATCHED &&
+               (int)TLS_DANE_NO_MATCH == (int)DANE_NO_MATCH && (int)TLS_DANE_NAME_MISMATCH == (int)DANE_NAME_MISMATCH &&
+               (int)TLS_DANE_EXPIRED == (int)DANE_EXPIRED && (int)TLS_DANE_INVALID == (int)DANE_INVALID, "and of DANE");
 
 /* What wants TLS here can do without it. */
 static bool may_alone(const struct policy_rules *rules, uint32_t flow_hash)
 {
 	return (rules->rule->level == LEVEL_MAY || !policy_wants_tls(rules->rule, flow_hash)) &&
 	       (!rules->minimum || rules->minimum->level == LEVEL_MAY || !policy_wants_tls(rules->minimum, flow_hash));
+}
+
+/* By what is known before any TLS, and before a recipient. */
+static struct policy_verdict decide_unseen(const struct policy_image *image, const struct image_rule *rule, const struct policy_parties *parties,
+                                           const struct policy_facts *seen)
+{
+	struct policy_facts facts = *seen;
+
+	if (!parties->inbound) {
+		struct policy_server server = policy_server_of(image, parties->server_addr, policy_rule_nexthop(image, rule));
+		policy_facts_of_server(image, rule, &server, &facts);
+	}
+	return (struct policy_verdict){rule, policy_decide(rule, &facts, parties->flow_hash)};
 }
 
 struct takeover_choice takeover_choose(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities,
@@ -28,12 +44,17 @@ struct takeover_choice takeover_choose(const struct policy_image *image, const s
 	struct policy_rules rules = policy_rules_of(image, parties);
 	bool maybe_offered = capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN);
 	bool recipients_matter = parties->inbound ? header->enforced_inbound_rules : header->enforced_domain_rules;
-	struct policy_facts facts = {.offered = capabilities & SMTP_CAP_STARTTLS};
-	struct policy_verdict verdict = {rules.rule, policy_decide(rules.rule, &facts, parties->flow_hash)};
+	bool stripped = !maybe_offered && !parties->inbound && policy_seen_at(image, parties->server_addr);
+	struct policy_facts facts = {.offered = capabilities & SMTP_CAP_STARTTLS, .stripped = stripped};
+	struct policy_verdict verdict = decide_unseen(image, rules.rule, parties, &facts);
 
 	if (rules.minimum)
-		verdict = policy_stricter(verdict, (struct policy_verdict){rules.minimum, policy_decide(rules.minimum, &facts, parties->flow_hash)});
-	struct takeover_choice choice = {.action = TAKEOVER_CHOOSE_PASS, .decision = verdict.decision, .rule = verdict.rule};
+		verdict = policy_stricter(verdict, decide_unseen(image, rules.minimum, parties, &facts));
+	struct takeover_choice choice = {.action = TAKEOVER_CHOOSE_PASS, .decision = verdict.decision, .rule = verdict.rule, .stripped = stripped};
+	if (policy_is_final(choice.decision)) {
+		choice.action = TAKEOVER_CHOOSE_REFUSE;
+		return choice;
+	}
 	if (policy_rules_want_tls(&rules, parties->flow_hash) && maybe_offered) {
 		choice.remembered = may_alone(&rules, parties->flow_hash) && takeover_memory_holds(memory, parties->server_addr, now_us);
 		if (!choice.remembered) {
@@ -70,20 +91,42 @@ const struct image_rule *recipient_rule(const struct takeover *t, const char *do
 	return policy_recipient_rule(image_of(t), &parties, domain);
 }
 
-/* The server's own name where the operator has told it: what a banner says proves nothing. */
-static const char *known_hostname(const struct takeover *t)
+/* The server as the recipient's domain knows it; before one is seen, as the rule's own domain does. */
+static struct policy_server server_for(const struct takeover *t, const struct image_rule *rule, const char **nexthop)
 {
 	const struct policy_image *image = image_of(t);
-	const char *name = policy_string(image, policy_destination(image, policy_destination_of(image, t->params.server_addr))->servername);
-	return !t->params.inbound && *name ? name : NULL;
+
+	if (!*nexthop)
+		*nexthop = policy_rule_nexthop(image, rule);
+	return t->params.inbound ? (struct policy_server){.mx_secure = true} : policy_server_of(image, t->params.server_addr, *nexthop);
 }
 
-struct matching { const struct takeover *takeover; const struct image_rule *rule; const char *nexthop; };
+/* Its own name: what the operator says goes before what the DNS says, and what a banner says proves nothing. */
+static const char *known_hostname(const struct takeover *t, const struct image_rule *rule, const struct policy_server *server)
+{
+	const char *own = policy_string(image_of(t), rule->servername);
+	return !t->params.inbound && *own ? own : server->mx;
+}
+
+struct matching { const struct policy_image *image; const struct image_rule *rule; const char *nexthop, *hostname; };
 
 static bool matches(void *context, const char *name)
 {
 	const struct matching *m = context;
-	return policy_name_matches(image_of(m->takeover), m->rule, name, m->nexthop, known_hostname(m->takeover));
+	return policy_name_matches(m->image, m->rule, name, m->nexthop, m->hostname);
+}
+
+/* The certificate against the server's TLSA records. Names: RFC 7672, section 3.2.2. */
+static enum policy_dane dane(const struct takeover *t, const struct policy_server *server, const char *nexthop)
+{
+	const char *names[] = {server->base, server->mx, nexthop};
+	struct tls_tlsa records[IMAGE_HOST_TLSA_MAX];
+
+	for (uint32_t i = 0; i < server->record_count; i++) {
+		const struct image_tlsa *r = &server->records[i];
+		records[i] = (struct tls_tlsa){r->usage, r->selector, r->matching, policy_tlsa_data(image_of(t), r), r->octets_count};
+	}
+	return (enum policy_dane)tls_client_dane(t->tls, records, server->record_count, names, nexthop ? 3 : 2);
 }
 
 static bool pinned(const struct takeover *t, const struct image_rule *rule)
@@ -96,11 +139,17 @@ static bool pinned(const struct takeover *t, const struct image_rule *rule)
 struct policy_verdict decide_rule(const struct takeover *t, const struct image_rule *rule, const char *nexthop)
 {
 	struct policy_facts facts = t->facts;
-	struct matching matching = {t, rule, nexthop};
+	struct policy_server server = server_for(t, rule, &nexthop);
+	struct matching matching = {image_of(t), rule, nexthop, known_hostname(t, rule, &server)};
 
 	facts.offered = t->promised & SMTP_CAP_STARTTLS || t->capabilities & SMTP_CAP_STARTTLS || facts.tls != FACT_TLS_NONE;
 	facts.name_matched = facts.tls == FACT_TLS_UP && tls_client_any_name(t->tls, matches, &matching);
+	facts.name_later = !nexthop && policy_needs_nexthop(image_of(t), rule);
 	facts.fingerprint_matched = facts.tls == FACT_TLS_UP && rule->fingerprint_count && pinned(t, rule);
+	facts.stripped = t->outcome.stripped;
+	policy_facts_of_server(image_of(t), rule, &server, &facts);
+	if (facts.tls == FACT_TLS_UP && server.record_count && (rule->level == LEVEL_DANE || rule->level == LEVEL_DANE_ONLY))
+		facts.dane = dane(t, &server, nexthop);
 	return (struct policy_verdict){rule, policy_decide(rule, &facts, t->params.flow_hash)};
 }
 
@@ -110,9 +159,23 @@ struct policy_verdict with_minimum(const struct takeover *t, struct policy_verdi
 	return minimum ? policy_stricter(verdict, decide_rule(t, minimum, nexthop)) : verdict;
 }
 
-bool recipient_wants_upgrade(const struct takeover *t, const struct image_rule *rule)
+struct policy_verdict names_of_recipient(const struct takeover *t, const char *domain)
 {
-	if (!rule || t->facts.tls != FACT_TLS_NONE || !(t->capabilities & SMTP_CAP_STARTTLS) || !policy_wants_tls(rule, t->params.flow_hash))
+	struct policy_rules rules = session_rules(t);
+	struct policy_verdict verdict = {rules.rule, {.action = POLICY_ALLOW, .reason = REASON_UPGRADED}};
+
+	if (rules.rule->kind != POLICY_DOMAIN && policy_needs_nexthop(image_of(t), rules.rule))
+		verdict = decide_rule(t, rules.rule, domain);
+	if (rules.minimum && policy_needs_nexthop(image_of(t), rules.minimum))
+		verdict = policy_stricter(verdict, decide_rule(t, rules.minimum, domain));
+	return verdict;
+}
+
+bool recipient_wants_upgrade(const struct takeover *t, const struct image_rule *rule, const char *domain)
+{
+	if (!rule || policy_is_final(decide_rule(t, rule, domain).decision))
+		return false;
+	if (t->facts.tls != FACT_TLS_NONE || !(t->capabilities & SMTP_CAP_STARTTLS) || !policy_wants_tls(rule, t->params.flow_hash))
 		return false;
 	return rule->level != LEVEL_MAY || !takeover_memory_holds(t->env->memory, t->params.server_addr, t->now_us);
 }
@@ -124,25 +187,36 @@ static bool is_hostname(const char *name)
 	return last && strspn(last + 1, "0123456789") != strlen(last + 1) && policy_domain_valid(name);
 }
 
-const char *choose_servername(const struct takeover *t, const struct image_rule *rule)
+static const char *literal_match(const struct policy_image *image, const struct image_rule *rule)
+{
+	for (uint32_t i = 0; i < rule->match_count; i++) {
+		const char *pattern = policy_match(image, rule, i);
+		if (!policy_pattern_is_keyword(pattern) && pattern[0] != '.' && pattern[0] != '*')
+			return pattern;
+	}
+	return NULL;
+}
+
+/* The operator's word; what the DNS calls it, where a discovered rule or DANE (RFC 7672, section 8.1: the TLSA base domain)
+ * goes by that; the certificate's name that the rule asks for; what it is known by. */
+const char *choose_servername(const struct takeover *t, const struct image_rule *rule, const char *nexthop)
 {
 	const struct policy_image *image = image_of(t);
-	const char *own = policy_string(image, rule->servername), *hostname = known_hostname(t);
+	const char *own = policy_string(image, rule->servername), *literal = literal_match(image, rule);
+	struct policy_server server = server_for(t, rule, &nexthop);
 
-	if (*own && strcmp(own, "hostname"))
+	if (*own)
 		return own;
-	if (!*own)
-		for (uint32_t i = 0; i < rule->match_count; i++) {
-			const char *pattern = policy_match(image, rule, i);
-			if (!policy_pattern_is_keyword(pattern) && pattern[0] != '.' && pattern[0] != '*')
-				return pattern;
-		}
-	if (hostname)
-		return hostname;
+	if (server.mx && (rule->level == LEVEL_DANE || rule->level == LEVEL_DANE_ONLY))
+		return server.base;
+	if (literal && !(server.mx && rule->origin == ORIGIN_STS))
+		return literal;
+	if (server.mx)
+		return server.mx;
 	return is_hostname(t->params.server_name) ? t->params.server_name : "";
 }
 
-void choose_tls(const struct takeover *t, const struct image_rule *rule, struct tls_choice *out)
+void choose_tls(const struct takeover *t, const struct image_rule *rule, const char *nexthop, struct tls_choice *out)
 {
 	const struct policy_image *image = image_of(t);
 	const struct image_rule *other = session_rules(t).minimum;
@@ -157,7 +231,7 @@ void choose_tls(const struct takeover *t, const struct image_rule *rule, struct 
 	snprintf(out->exclude, sizeof(out->exclude), "%s%s%s", policy_string(image, rule->exclude), other ? ":" : "",
 	         other ? policy_string(image, other->exclude) : "");
 	out->params = (struct tls_client_params){
-		.servername = choose_servername(t, rule),
+		.servername = choose_servername(t, rule, nexthop),
 		.floor = other && other->protocol_min > rule->protocol_min ? other->protocol_min : rule->protocol_min,
 		.ciphers = !*ciphers && other ? policy_string(image, other->ciphers) : ciphers,
 		.exclude = out->exclude,
@@ -168,8 +242,10 @@ void choose_tls(const struct takeover *t, const struct image_rule *rule, struct 
 
 static void note(struct takeover *t, const struct image_rule *rule, enum policy_reason reason)
 {
+	char title[POLICY_TITLE_MAX];
+
 	t->outcome.reason = reason;
-	strlcpy(t->outcome.rule, policy_string(image_of(t), rule->name), sizeof(t->outcome.rule));
+	strlcpy(t->outcome.rule, policy_rule_title(image_of(t), rule, title), sizeof(t->outcome.rule));
 }
 
 void note_refusal(struct takeover *t, struct policy_verdict verdict)
@@ -186,6 +262,14 @@ void note_allowed(struct takeover *t, struct policy_verdict verdict)
 
 	note(t, verdict.rule, would_refuse ? REASON_CLEAR_ALLOWED : verdict.decision.reason);
 	t->allowed_reason = t->outcome.reason;
+}
+
+void note_sts(struct takeover *t, const char *domain)
+{
+	const struct image_sts *sts = t->params.inbound ? NULL : policy_sts_of(image_of(t), domain);
+
+	if (sts && sts->error)
+		stats_destination(t->env->stats, policy_string(image_of(t), sts->domain))->reasons[policy_sts_reason((enum policy_sts_error)sts->error)]++;
 }
 
 void note_recipient(struct takeover *t, const char *domain, enum stats_recipient fate, struct stats_destination *named)

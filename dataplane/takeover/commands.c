@@ -179,6 +179,9 @@ static enum outcome mail_in_clear(struct takeover *t, enum smtp_verb verb)
 		return HOLD;
 	}
 	struct policy_verdict verdict = {choice.rule, choice.decision};
+	if (choice.stripped && !t->outcome.stripped)
+		stats_inc(t->env->stats, STAT_stripped);
+	t->outcome.stripped |= choice.stripped;
 	if (t->facts.tls != FACT_TLS_NONE)
 		verdict = with_minimum(t, decide_rule(t, session_rules(t).rule, NULL), NULL);
 	if (policy_effect(verdict.decision) != POLICY_ALLOW)
@@ -250,13 +253,20 @@ static enum outcome rcpt(struct takeover *t, const struct smtp_command *command,
 		return DONE;
 	}
 	const struct image_rule *rule = recipient_rule(t, domain);
-	if (t->transaction == MAIL_DEFERRED && recipient_wants_upgrade(t, rule)) {
+	if (t->transaction == MAIL_DEFERRED && recipient_wants_upgrade(t, rule, domain)) {
 		if (t->pipeline.count == 0)
 			upgrade_begin(t);
 		return HOLD;
 	}
+	note_sts(t, domain);
 	struct stats_destination *named = NULL;
-	if (rule) {
+	if (!rule) { /* the destination's has waited for a domain to compare names with */
+		struct policy_verdict verdict = names_of_recipient(t, domain);
+		if (policy_effect(verdict.decision) != POLICY_ALLOW) {
+			note_recipient(t, domain, verdict.decision.action == POLICY_REJECT ? RCPT_REJECTED : RCPT_DEFERRED, NULL);
+			return refuse(t, verdict, domain);
+		}
+	} else {
 		struct policy_verdict own = decide_rule(t, rule, domain), verdict = with_minimum(t, own, domain);
 		struct policy_decision decision = own.decision;
 		named = stats_destination(t->env->stats, policy_string(t->env->image(t->env->context), rule->name));

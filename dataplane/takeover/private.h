@@ -121,13 +121,16 @@ const struct image_rule *recipient_rule(const struct takeover *takeover, const c
 struct policy_verdict decide_rule(const struct takeover *takeover, const struct image_rule *rule, const char *nexthop);
 /* That one or the client's minimum: the stricter. */
 struct policy_verdict with_minimum(const struct takeover *takeover, struct policy_verdict verdict, const char *nexthop);
-bool recipient_wants_upgrade(const struct takeover *takeover, const struct image_rule *rule);
-const char *choose_servername(const struct takeover *takeover, const struct image_rule *rule);
+/* Of a recipient without a rule: the destination's and the client's, where they have waited for its domain. */
+struct policy_verdict names_of_recipient(const struct takeover *takeover, const char *domain);
+bool recipient_wants_upgrade(const struct takeover *takeover, const struct image_rule *rule, const char *domain);
+const char *choose_servername(const struct takeover *takeover, const struct image_rule *rule, const char *nexthop);
 /* What to offer for the sake of `rule` and of the client's minimum; without server_key. */
 struct tls_choice { struct tls_client_params params; char exclude[1024]; };
-void choose_tls(const struct takeover *takeover, const struct image_rule *rule, struct tls_choice *out);
+void choose_tls(const struct takeover *takeover, const struct image_rule *rule, const char *nexthop, struct tls_choice *out);
 void note_refusal(struct takeover *takeover, struct policy_verdict verdict);
 void note_allowed(struct takeover *takeover, struct policy_verdict verdict);
+void note_sts(struct takeover *takeover, const char *domain); /* its MTA-STS policy could not be had: counted */
 void note_recipient(struct takeover *takeover, const char *domain, enum stats_recipient fate, struct stats_destination *named);
 
 /* commands.c: takes octets of the client; at most one command a call. Returns what was taken. */

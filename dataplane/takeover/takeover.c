@@ -59,6 +59,7 @@ struct takeover *takeover_new(struct takeover_env *env, const struct takeover_pa
 	t->capabilities = params->capabilities;
 	t->promised = params->ehlo ? params->capabilities : 0;
 	memcpy(t->client_name, params->client_name, sizeof(t->client_name));
+	t->outcome.stripped = params->stripped;
 	t->facts.chain = CHAIN_UNSEEN;
 	t->outcome.end = END_NOTHING;
 	t->outcome.reason = REASON_CLEAR_ALLOWED;

@@ -59,6 +59,7 @@ struct takeover_choice {
 	} action;
 	struct policy_decision decision; /* by the destination's rule and the client's, if it stays in clear */
 	const struct image_rule *rule;   /* whose decision that is; of `image` */
+	bool stripped;                   /* the server does not offer STARTTLS, and did before */
 	bool remembered;                 /* PASS or RELAY for a server whose TLS failed lately */
 };
 struct takeover_choice takeover_choose(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities,
@@ -74,6 +75,7 @@ struct takeover_params {
 	bool ehlo;                       /* the client's last hello was EHLO */
 	uint32_t capabilities;           /* enum smtp_capability, of the server's plaintext EHLO reply, or TAKEOVER_CAP_UNKNOWN */
 	char client_name[256], server_name[256];
+	bool stripped;                   /* the worker has counted that STARTTLS has gone from the server's reply */
 	void *session_context;           /* for env.emit */
 };
 
@@ -104,7 +106,7 @@ struct takeover_outcome {
 	char rule[64];                 /* name of the rule that decided */
 	uint16_t tls_version;
 	char cipher[64];
-	bool resumed;
+	bool resumed, stripped;
 	uint32_t messages, recipients;
 	struct { char domain[64]; uint8_t fate; } rcpt[STATS_EVENT_RECIPIENTS_MAX];
 	uint64_t bytes[SIDES];         /* payload of each side */

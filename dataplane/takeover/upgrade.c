@@ -37,16 +37,17 @@ void upgrade_begin(struct takeover *t)
 	forward(t, "STARTTLS\r\n", 10, &(struct pending){.verb = SMTP_STARTTLS, .own = true});
 }
 
-/* The rule of what waits: a recipient's where MAIL was deferred, else the destination's. */
-static const struct image_rule *waiting_rule(const struct takeover *t)
+/* The rule of what waits: a recipient's, with its domain, where MAIL was deferred; else the destination's. */
+static const struct image_rule *waiting_rule(const struct takeover *t, char domain[SMTP_DOMAIN_MAX])
 {
 	struct smtp_command command;
-	char domain[SMTP_DOMAIN_MAX];
 	const struct image_rule *rule = NULL;
 
 	smtp_command_parse(t->client_line.line, t->client_line.len, &command);
 	if (command.verb == SMTP_RCPT && smtp_path_domain(&command, domain) == 0)
 		rule = recipient_rule(t, domain);
+	if (!rule)
+		domain[0] = 0;
 	return rule ? rule : session_rules(t).rule;
 }
 
@@ -54,9 +55,10 @@ static void begin_tls(struct takeover *t)
 {
 	struct tls_choice tls;
 	uint8_t key[16 + 2 + SMTP_DOMAIN_MAX];
-	char error[160];
+	char error[160], domain[SMTP_DOMAIN_MAX];
+	const struct image_rule *rule = waiting_rule(t, domain);
 
-	choose_tls(t, waiting_rule(t), &tls);
+	choose_tls(t, rule, *domain ? domain : NULL, &tls);
 	memcpy(key, t->params.server_addr, 16);
 	memcpy(key + 16, &t->params.server_port, 2);
 	tls.params.server_key = key;

@@ -181,6 +181,13 @@ bool tls_client_any_name(const struct tls_client *client, bool (*match)(void *co
 	return certificate && tls_names_any(certificate, match, context);
 }
 
+enum tls_dane tls_client_dane(const struct tls_client *client, const struct tls_tlsa *records, size_t count, const char *const *names,
+                              size_t name_count)
+{
+	return tls_dane_verify(client->profile, SSL_get0_peer_certificate(client->ssl), SSL_get_peer_cert_chain(client->ssl), records, count, names,
+	                       name_count);
+}
+
 const char *tls_client_error(const struct tls_client *client)
 {
 	return client->error;

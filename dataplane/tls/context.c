@@ -153,7 +153,8 @@ static SSL_CTX *make_profile(struct tls_context *context, const struct tls_clien
 	SSL_CTX_set1_cert_store(ctx, context->roots);
 	/* OpenSSL 3 has TLS 1.0 and 1.1 below security level 1 only. What is too weak a rule says by its floor. */
 	SSL_CTX_set_security_level(ctx, params->floor < TLS1_2_VERSION ? 0 : 1);
-	if (!SSL_CTX_set_min_proto_version(ctx, params->floor ? params->floor : TLS1_VERSION) || !SSL_CTX_set1_groups_list(ctx, GROUPS) ||
+	if (SSL_CTX_dane_enable(ctx) <= 0 ||
+	    !SSL_CTX_set_min_proto_version(ctx, params->floor ? params->floor : TLS1_VERSION) || !SSL_CTX_set1_groups_list(ctx, GROUPS) ||
 	    !cipher_list(list, params->ciphers, params->exclude) || !SSL_CTX_set_cipher_list(ctx, list)) {
 		tls_error_text(text, sizeof(text), "too long");
 		snprintf(error, error_len, "TLS profile: floor %s, ciphers \"%.80s\", exclude \"%.80s\": %s",

@@ -24,6 +24,10 @@ void tls_context_remember(struct tls_context *context, SSL_CTX *profile, const u
 /* OpenSSL asks for this with each new session: client.c's. */
 int tls_client_new_session(SSL *ssl, SSL_SESSION *session);
 
+/* dane.c: names[0] is the TLSA base domain; a chain may be NULL. The profile is one of tls_context_profile()'s. */
+enum tls_dane tls_dane_verify(SSL_CTX *profile, X509 *leaf, STACK_OF(X509) *chain, const struct tls_tlsa *records, size_t count,
+                              const char *const *names, size_t name_count);
+
 bool tls_names_any(X509 *certificate, bool (*match)(void *context, const char *name), void *context);
 /* SHA-256 of the whole certificate and of its SubjectPublicKeyInfo, both as DER; false if it cannot be had. */
 bool tls_fingerprints(X509 *certificate, uint8_t whole[32], uint8_t key[32]);

@@ -6,7 +6,7 @@
  * It approves nothing that is not a TLS record, and no ServerHello below the floor.
  *
  * The client completes the handshake it can get, records facts, and decides nothing. It owns no
- * socket: ciphertext in, ciphertext out, plaintext in, plaintext out. client.c is the only user of OpenSSL.
+ * socket: ciphertext in, ciphertext out, plaintext in, plaintext out. tls/ is the only user of OpenSSL.
  */
 #ifndef WAXSEAL_TLS_H
 #define WAXSEAL_TLS_H
@@ -97,6 +97,12 @@ enum tls_phase tls_client_phase(const struct tls_client *client);
 const struct tls_facts *tls_client_facts(const struct tls_client *client);
 /* Calls `match(name)` for each DNS subjectAltName (CN only where there is none, RFC 6125); true at the first that matches. */
 bool tls_client_any_name(const struct tls_client *client, bool (*match)(void *context, const char *name), void *context);
+/* DANE: the server's chain, also of a resumed session, against TLSA records (RFC 7672, section 3): dane.c. */
+enum tls_dane { TLS_DANE_UNSEEN, TLS_DANE_MATCHED, TLS_DANE_NO_MATCH, TLS_DANE_NAME_MISMATCH, TLS_DANE_EXPIRED, TLS_DANE_INVALID };
+struct tls_tlsa { uint8_t usage, selector, matching; const uint8_t *data; size_t len; };
+/* `names`: at least one, the TLSA base domain first; DANE-TA takes any of them. */
+enum tls_dane tls_client_dane(const struct tls_client *client, const struct tls_tlsa *records, size_t count, const char *const *names,
+                              size_t name_count);
 const char *tls_client_error(const struct tls_client *client); /* why FAILED: one line, printable */
 
 void tls_client_start(struct tls_client *client); /* the ClientHello becomes available */

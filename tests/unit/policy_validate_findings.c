@@ -21,7 +21,8 @@ static void make_all(void)
 	made.sts[made.header.sts.count++] = (struct image_sts){made_string("failed.example"), IMAGE_NONE, STS_NONE, STS_FETCH_ERROR, {0}};
 	made.sts[made.header.sts.count++] = (struct image_sts){made_string("found.example"), 5, STS_ENFORCE, STS_OK, {0}};
 	for (int i = 0; i < 2; i++) {
-		made.probed[i] = (struct image_probed){.addr = {[15] = (uint8_t)i}, .version = 0x0304, .chain = CHAIN_TRUSTED, .name_first = (uint32_t)i, .name_count = 1};
+		made.probed[i] = (struct image_probed){.addr = {[15] = (uint8_t)i}, .version = 0x0304, .chain = CHAIN_TRUSTED,
+						       .name_first = (uint32_t)i, .name_count = 1};
 		made.probed_names[i] = made_string("*.found.example");
 		made.seen[i] = (struct image_seen){.addr = {[15] = (uint8_t)i}, .at = 1700000000};
 	}

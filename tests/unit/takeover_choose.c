@@ -74,14 +74,14 @@ static void test_offer_is_what_both_ask_for(void **state)
 	(void)state;
 	scene_begin();
 	POLICY("* level=encrypt exclude=RC4 servername=a.example", "client:10.77.0.0/16 level=encrypt ciphers=HIGH exclude=3DES protocols=>=TLSv1.3");
-	choose_tls(w.t, session_rules(w.t).rule, &tls);
+	choose_tls(w.t, session_rules(w.t).rule, NULL, &tls);
 	assert_int_equal(tls.params.floor, 0x0304);
 	assert_string_equal(tls.params.ciphers, "HIGH:!aNULL");
 	assert_string_equal(tls.params.exclude, "RC4:3DES");
 	assert_string_equal(tls.params.servername, "a.example");
 	/* the destination's is only observed: the offer is the client's alone */
 	POLICY("* level=encrypt exclude=RC4 protocols=>=TLSv1.3 mode=observe", "client:10.77.0.0/16 level=encrypt exclude=3DES");
-	choose_tls(w.t, session_rules(w.t).rule, &tls);
+	choose_tls(w.t, session_rules(w.t).rule, NULL, &tls);
 	assert_int_equal(tls.params.floor, 0x0303);
 	assert_string_equal(tls.params.exclude, "3DES");
 }
@@ -105,15 +105,15 @@ static void test_servername(void **state)
 	(void)state;
 	scene_begin();
 	POLICY("* level=verify match=nexthop:.b.example:mx7.example");
-	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule), "mx7.example");
+	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule, NULL), "mx7.example");
 	POLICY("* level=verify match=mx7.example servername=sni.example");
-	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule), "sni.example");
+	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule, NULL), "sni.example");
 	POLICY("* level=encrypt");
-	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule), "mx.example"); /* the banner's */
+	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule, NULL), "mx.example"); /* the banner's */
 	strcpy(w.t->params.server_name, "localhost");
-	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule), "");
+	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule, NULL), "");
 	strcpy(w.t->params.server_name, "10.77.2.1");
-	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule), "");
+	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule, NULL), "");
 }
 
 int main(void)
