@@ -123,6 +123,12 @@ class Sink:
         """The mails of which a recipient has that name."""
         return [mail for mail in self.mails() if any(name in r for r in mail.recipients)]
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def close(self):
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)

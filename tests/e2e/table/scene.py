@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import ssl
+import time
 import warnings
 
 from lab.ca import Authority, der, pin, tlsa, with_chain
@@ -141,6 +142,7 @@ class Scene:
         hosts = [row.host for row in self.rows if not row.option("mx")]
         other, issuer = Authority(folder / "other-ca", "somebody's CA"), Authority(folder / "issuer", "waxseal lab issuer", lab.ca)
         leaf = issuer.certificate("leaf", *hosts)
+        nexthop = lab.ca.certificate("nexthop", *(row.domain for row in self.rows))
         def wild(server, prefix="*."):
             return [f"{prefix}{row.id}.sec" for row in self.rows if row.server == server] or ["unused.sec"]
         self.authorities = {"ca": lab.ca, "issuer": issuer, "other": other}
@@ -152,8 +154,10 @@ class Scene:
             "wrongname": lab.ca.certificate("twrong", "other.example"), "untrusted": other.certificate("untrusted", *hosts),
             "intermediate": with_chain(leaf, issuer.file), "nointermediate": leaf,
             "withroot": with_chain(lab.ca.certificate("withroot", *hosts), lab.ca.file),
-            "otherwithroot": with_chain(other.certificate("otherroot", "other.example"), other.file),
-            "nexthop": lab.ca.certificate("nexthop", *(row.domain for row in self.rows)),
+            "expiredroot": with_chain(lab.ca.expired("expiredroot", *hosts), lab.ca.file),
+            "untrustedroot": with_chain(other.certificate("otherroot", *hosts), other.file),
+            "otherwithroot": with_chain(other.certificate("othername", "other.example"), other.file),
+            "nexthop": nexthop, "nexthoproot": with_chain(nexthop, lab.ca.file),
             "expiredwrong": lab.ca.expired("expiredwrong", "other.example"),
             "wildcard": lab.ca.certificate("wildcard", *wild("wildcard")),
             "partwild": lab.ca.certificate("partwild", *wild("partwild", "m*.")),
@@ -248,7 +252,8 @@ class Scene:
             for word, records in TXT.items():
                 txt = records if word in row.dns else txt
             self.lab.zones.put(f"_mta-sts.{row.domain}", "TXT", *txt)
-            self.lab.zones.put(f"mta-sts.{row.domain}", "A", ipv4("server", WEB))
+            if "nohost" not in row.dns:
+                self.lab.zones.put(f"mta-sts.{row.domain}", "A", ipv4("server", WEB))
 
     def start_web(self):
         names = [f"mta-sts.{row.domain}" for row in self.rows if row.option("sts")] + ["mta-sts.unused.sec"]
@@ -295,7 +300,8 @@ class Scene:
         self.start_agent()
         for row in self.rows:
             for stamp in row.option("seen"):
-                self.appliance.client.hset(f"waxseal:seen:{self.address(row)}", mapping={"time": stamp, "how": "probe", "by": "elsewhere"})
+                self.appliance.client.hset(f"waxseal:seen:{self.address(row)}", mapping={
+                    "time": int(time.time()) - int(stamp), "how": "probe", "by": "elsewhere"})
         self.appliance.put_rules(self.rules())
         refused = self.appliance.agent_state()["refused"]
         assert not refused, refused

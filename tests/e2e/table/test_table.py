@@ -7,6 +7,8 @@ import pytest
 
 from table_rows import ROWS
 
+pytestmark = pytest.mark.sanitize
+
 ROWS_LEAST = 110
 
 
