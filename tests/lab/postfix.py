@@ -192,6 +192,7 @@ inet_protocols = ipv4
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtp_tls_loglevel = 1
 smtp_tls_security_level = may
+smtp_tls_dane_insecure_mx_policy = dane
 smtp_tls_CAfile = {ca_file}
 smtp_tls_fingerprint_digest = sha256
 smtp_tls_policy_maps = texthash:{texts}

@@ -411,11 +411,11 @@ class Scene:
     # ---- what it left ----
 
     def gather_events(self):
-        wanted = {ran.local: row_id for row_id, ran in self.ran.items() if ran.local}
+        wanted = {(*ran.local, self.address(self.by_id[row_id])): row_id for row_id, ran in self.ran.items() if ran.local}
 
         def all_there():
             for event in self.appliance.events():
-                row_id = wanted.get((event["client"], event["client_port"]))
+                row_id = wanted.get((event["client"], event["client_port"], event["server"]))
                 if row_id:
                     self.ran[row_id].event = event
             return all(self.ran[row_id].event for row_id in wanted.values())
