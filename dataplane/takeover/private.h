@@ -17,6 +17,7 @@
 
 #define TAKEOVER_ROOM_MIN 4096        /* octets that must fit before a line is taken: the longest line, and a reply */
 #define TAKEOVER_CHUNK_MAX 16384      /* content handed on at once: one TLS record */
+#define TAKEOVER_RECORD_MAX (TAKEOVER_CHUNK_MAX + 512) /* ... and what TLS adds: RFC 5246 allows more, nobody uses it */
 #define TAKEOVER_CLOSING_US 30000000  /* from our last word to a reset */
 #define TAKEOVER_FLUSH_US 5000000     /* bytes accepted before a reset may still be delivered for that long */
 

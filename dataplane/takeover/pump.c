@@ -24,8 +24,8 @@ static size_t server_room(struct takeover *t)
 		return TAKEOVER_ROOM_MIN; /* answered here, or dropped */
 	if (t->upstream != UPSTREAM_TLS)
 		return tcp_write_room(t->end[SERVER]);
-	tls_client_pending(t->tls, &pending);
-	return pending + TAKEOVER_CHUNK_MAX <= TLS_PENDING_BYTES_MAX ? TAKEOVER_CHUNK_MAX : 0;
+	tls_client_pending(t->tls, &pending); /* else a record would be cut in two, and its rest copied twice */
+	return !pending && tcp_write_room(t->end[SERVER]) >= TAKEOVER_RECORD_MAX ? TAKEOVER_CHUNK_MAX : 0;
 }
 
 bool write_client(struct takeover *t, const void *bytes, size_t len)

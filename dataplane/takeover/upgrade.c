@@ -51,6 +51,13 @@ static const struct image_rule *waiting_rule(const struct takeover *t, char doma
 	return rule ? rule : session_rules(t).rule;
 }
 
+/* Straight into the endpoint's buffer; what finds no room there is pending, and pump.c's send_tls moves it later. */
+static size_t to_server(void *context, const uint8_t *bytes, size_t len)
+{
+	struct takeover *t = context;
+	return t->over[SERVER] ? 0 : tcp_write(t->end[SERVER], bytes, len);
+}
+
 static void begin_tls(struct takeover *t)
 {
 	struct tls_choice tls;
@@ -63,6 +70,8 @@ static void begin_tls(struct takeover *t)
 	memcpy(key + 16, &t->params.server_port, 2);
 	tls.params.server_key = key;
 	tls.params.server_key_len = 18 + strlcpy((char *)key + 18, tls.params.servername, sizeof(key) - 18);
+	tls.params.send = to_server;
+	tls.params.send_context = t;
 	t->tls = tls_client_new(t->env->tls, &tls.params, error, sizeof(error));
 	if (!t->tls) {
 		upgrade_failed(t, error);

@@ -12,23 +12,22 @@
 
 #include "private.h"
 
-#define PLAIN_BYTES 16384 /* a record's content */
 #define FED_BYTES_MAX 65536 /* ciphertext not yet read by OpenSSL */
 
 struct tls_client {
 	struct tls_context *context;
 	SSL_CTX *profile;
 	SSL *ssl;
-	BIO *in, *out; /* the SSL's */
+	struct tls_channel channel;
 	enum tls_phase phase;
 	struct tls_facts facts;
 	struct tls_proof proof;      /* of this handshake, as on_verify saw it */
 	struct tls_proof remembered; /* of the session that is offered: a resumed handshake shows no chain */
 	uint8_t key[TLS_SERVER_KEY_MAX];
 	size_t key_len;
+	bool offered, remembering; /* a session of before; a new one */
 	char error[160];
-	size_t plain_at, plain_len;
-	uint8_t plain[PLAIN_BYTES];
+	struct tls_queue plain; /* of one record: what the caller has not consumed */
 };
 
 static enum tls_chain chain_of(int error)
@@ -61,12 +60,30 @@ static int on_verify(int ok, X509_STORE_CTX *store)
 	return 1;
 }
 
+int tls_client_verify(X509_STORE_CTX *store, void *chains)
+{
+	struct tls_client *client = SSL_get_app_data(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+	uint8_t digest[32];
+	bool lookup = tls_chains_digest(store, digest);
+
+	if (lookup && tls_chains_know(chains, digest)) {
+		X509_STORE_CTX_set_error(store, X509_V_OK);
+		return 1;
+	}
+	int result = X509_verify_cert(store);
+	if (lookup && result == 1 && client->proof.chain == TLS_CHAIN_TRUSTED)
+		tls_chains_note(chains, digest, store);
+	return result;
+}
+
 int tls_client_new_session(SSL *ssl, SSL_SESSION *session)
 {
 	struct tls_client *client = SSL_get_app_data(ssl);
 
-	tls_context_remember(client->context, client->profile, client->key, client->key_len, session, &client->proof);
-	return 1; /* the reference is taken */
+	bool first = !client->remembering && !SSL_session_reused(ssl);
+	client->remembering = true;
+	tls_context_remember(client->context, client->profile, client->key, client->key_len, session, &client->proof, first);
+	return 0; /* no reference is kept */
 }
 
 static void note_facts(struct tls_client *client)
@@ -92,6 +109,13 @@ static void note_facts(struct tls_client *client)
 	tls_printable(facts->subject);
 }
 
+/* SSL_get_error() takes any error in the queue for its own. Looking is cheap, clearing is not. */
+static void forget_errors(void)
+{
+	if (ERR_peek_error())
+		ERR_clear_error();
+}
+
 /* After an SSL_ function that did not do all of its work. */
 static void judge(struct tls_client *client, int result)
 {
@@ -104,16 +128,18 @@ static void judge(struct tls_client *client, int result)
 		client->phase = TLS_CLOSED;
 		break;
 	default:
+		if (client->phase == TLS_HANDSHAKE && client->offered)
+			tls_context_forget(client->context, client->profile, client->key, client->key_len);
 		client->phase = TLS_FAILED;
 		tls_error_text(client->error, sizeof(client->error), "connection closed");
 		break;
 	}
-	ERR_clear_error();
+	forget_errors();
 }
 
 static void handshake(struct tls_client *client)
 {
-	ERR_clear_error();
+	forget_errors();
 	int result = SSL_do_handshake(client->ssl);
 	if (result != 1) {
 		judge(client, result);
@@ -137,13 +163,13 @@ struct tls_client *tls_client_new(struct tls_context *context, const struct tls_
 	}
 	client->context = context;
 	client->profile = profile;
-	client->in = BIO_new(BIO_s_mem());
-	client->out = BIO_new(BIO_s_mem());
-	SSL_set_bio(client->ssl, client->in, client->out);
+	client->channel.send = params->send;
+	client->channel.send_context = params->send_context;
 	SSL_set_app_data(client->ssl, client);
 	SSL_set_connect_state(client->ssl);
 	SSL_set_verify(client->ssl, SSL_VERIFY_PEER, on_verify);
-	if (!client->in || !client->out || (*params->servername && !SSL_set_tlsext_host_name(client->ssl, params->servername))) {
+	if (!tls_channel_open(&client->channel, tls_context_method(context), client->ssl) ||
+	    (*params->servername && !SSL_set_tlsext_host_name(client->ssl, params->servername))) {
 		tls_client_free(client);
 		return NULL;
 	}
@@ -161,7 +187,10 @@ void tls_client_free(struct tls_client *client)
 	/* Without it OpenSSL takes the session for broken, and it is never resumed. */
 	if (client->phase != TLS_FAILED)
 		SSL_set_shutdown(client->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+	client->channel.send = NULL;
 	SSL_free(client->ssl);
+	tls_channel_dispose(&client->channel);
+	free(client->plain.bytes);
 	free(client);
 }
 
@@ -197,42 +226,36 @@ void tls_client_start(struct tls_client *client)
 {
 	SSL_SESSION *session = tls_context_session(client->context, client->profile, client->key, client->key_len, &client->remembered);
 
-	if (session)
-		SSL_set_session(client->ssl, session);
+	client->offered = session && SSL_set_session(client->ssl, session);
+	SSL_SESSION_free(session); /* the SSL has its own reference */
 	handshake(client);
 }
 
 size_t tls_client_feed(struct tls_client *client, const uint8_t *ciphertext, size_t len)
 {
-	size_t room = FED_BYTES_MAX - BIO_pending(client->in);
-	int taken;
+	size_t room = FED_BYTES_MAX - client->channel.in.len;
 
 	if (client->phase == TLS_FAILED || client->phase == TLS_CLOSED)
 		return len; /* nothing reads it any more */
 	if (len > room)
 		len = room;
-	taken = len ? BIO_write(client->in, ciphertext, (int)len) : 0;
-	if (client->phase == TLS_HANDSHAKE && taken > 0)
+	if (!len || !tls_queue_put(&client->channel.in, ciphertext, len))
+		return 0;
+	if (client->phase == TLS_HANDSHAKE)
 		handshake(client);
-	return taken > 0 ? (size_t)taken : 0;
+	return len;
 }
 
 const uint8_t *tls_client_pending(struct tls_client *client, size_t *len)
 {
-	char *bytes;
-	*len = (size_t)BIO_get_mem_data(client->out, &bytes);
-	return (const uint8_t *)bytes;
+	*len = client->channel.out.len;
+	return *len ? client->channel.out.bytes + client->channel.out.at : NULL;
 }
 
 void tls_client_sent(struct tls_client *client, size_t len)
 {
-	uint8_t waste[4096];
-	while (len) {
-		int piece = BIO_read(client->out, waste, (int)(len < sizeof(waste) ? len : sizeof(waste)));
-		if (piece <= 0)
-			return;
-		len -= (size_t)piece;
-	}
+	struct tls_queue *out = &client->channel.out;
+	tls_queue_drop(out, len < out->len ? len : out->len);
 }
 
 size_t tls_client_write(struct tls_client *client, const uint8_t *plaintext, size_t len)
@@ -241,8 +264,8 @@ size_t tls_client_write(struct tls_client *client, const uint8_t *plaintext, siz
 
 	if (client->phase != TLS_ESTABLISHED)
 		return 0;
-	while (total < len && BIO_pending(client->out) < TLS_PENDING_BYTES_MAX) {
-		ERR_clear_error();
+	while (total < len && client->channel.out.len < TLS_PENDING_BYTES_MAX) {
+		forget_errors();
 		int result = SSL_write_ex(client->ssl, plaintext + total, len - total, &taken);
 		if (result != 1) {
 			judge(client, result);
@@ -253,33 +276,41 @@ size_t tls_client_write(struct tls_client *client, const uint8_t *plaintext, siz
 	return total;
 }
 
-const uint8_t *tls_client_peek(struct tls_client *client, size_t *len)
+/* By way of a buffer that all share: an idle client keeps none. */
+static void read_record(struct tls_client *client)
 {
+	uint8_t *scratch = tls_context_scratch(client->context);
 	size_t got;
 
-	if (client->plain_at == client->plain_len && client->phase == TLS_ESTABLISHED) {
-		client->plain_at = client->plain_len = 0;
-		ERR_clear_error();
-		int result = SSL_read_ex(client->ssl, client->plain, sizeof(client->plain), &got);
-		if (result == 1)
-			client->plain_len = got;
-		else
-			judge(client, result);
+	forget_errors();
+	int result = SSL_read_ex(client->ssl, scratch, TLS_PLAIN_BYTES, &got);
+	if (result != 1) {
+		judge(client, result);
+	} else if (!tls_queue_put(&client->plain, scratch, got)) {
+		client->phase = TLS_FAILED;
+		snprintf(client->error, sizeof(client->error), "no memory");
 	}
-	*len = client->plain_len - client->plain_at;
-	return client->plain + client->plain_at;
+}
+
+const uint8_t *tls_client_peek(struct tls_client *client, size_t *len)
+{
+	struct tls_queue *plain = &client->plain;
+
+	if (!plain->len && client->phase == TLS_ESTABLISHED && (client->channel.in.len || SSL_has_pending(client->ssl)))
+		read_record(client);
+	*len = plain->len;
+	return *len ? plain->bytes + plain->at : NULL;
 }
 
 void tls_client_consume(struct tls_client *client, size_t len)
 {
-	client->plain_at += len < client->plain_len - client->plain_at ? len : client->plain_len - client->plain_at;
+	tls_queue_drop(&client->plain, len < client->plain.len ? len : client->plain.len);
 }
 
 void tls_client_close(struct tls_client *client)
 {
 	if (client->phase != TLS_ESTABLISHED && client->phase != TLS_CLOSED)
 		return;
-	ERR_clear_error();
 	SSL_shutdown(client->ssl);
-	ERR_clear_error();
+	forget_errors();
 }

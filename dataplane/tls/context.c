@@ -15,6 +15,7 @@
 #include "private.h"
 
 #define PROFILE_TEXT_MAX 512
+#define TICKETS_MAX 4 /* for one server */
 #define GROUPS "X25519:P-256:X448:P-521:P-384" /* X25519 alone fails TLS 1.2 with P-256 certificates */
 
 struct profile {
@@ -28,14 +29,17 @@ typedef struct remembered { /* typedef: lhash.h makes its functions' names of it
 	const SSL_CTX *profile;
 	size_t key_len;
 	uint8_t key[TLS_SERVER_KEY_MAX];
-	SSL_SESSION *session;
-	struct tls_proof proof;
+	unsigned count;
+	struct { SSL_SESSION *session; struct tls_proof proof; } ticket[TICKETS_MAX]; /* the newest is the last */
 	TAILQ_ENTRY(remembered) age;
 } remembered;
 DEFINE_LHASH_OF(remembered);
 
 struct tls_context {
 	X509_STORE *roots;
+	BIO_METHOD *method;
+	uint8_t *scratch;
+	struct tls_chains *chains;
 	uint32_t sessions_max, profiles_max, profile_count;
 	TAILQ_HEAD(, profile) profiles;
 	LHASH_OF(remembered) *sessions;
@@ -77,48 +81,82 @@ static struct remembered *find(struct tls_context *context, const SSL_CTX *profi
 	return lh_remembered_retrieve(context->sessions, &wanted);
 }
 
+static void drop_tickets(struct remembered *entry, unsigned oldest)
+{
+	for (unsigned i = 0; i < oldest; i++)
+		SSL_SESSION_free(entry->ticket[i].session);
+	entry->count -= oldest;
+	memmove(&entry->ticket[0], &entry->ticket[oldest], entry->count * sizeof(entry->ticket[0]));
+}
+
 static void forget(struct tls_context *context, struct remembered *entry)
 {
 	lh_remembered_delete(context->sessions, entry);
 	TAILQ_REMOVE(&context->oldest, entry, age);
-	SSL_SESSION_free(entry->session);
+	drop_tickets(entry, entry->count);
 	free(entry);
 }
 
+void tls_context_forget(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len)
+{
+	struct remembered *entry = find(context, profile, key, key_len);
+
+	if (entry)
+		forget(context, entry);
+}
+
+/*
+ * The newest, and each once (RFC 8446, C.4), but for the last one: sessions that begin at the same time resume too.
+ * Of that one a copy is offered: OpenSSL marks what a TLS 1.3 session has been resumed with as not to be resumed.
+ */
 SSL_SESSION *tls_context_session(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len, struct tls_proof *proof)
 {
 	struct remembered *entry = find(context, profile, key, key_len);
 
 	if (!entry)
 		return NULL;
-	if (!SSL_SESSION_is_resumable(entry->session)) {
-		forget(context, entry);
-		return NULL;
-	}
-	*proof = entry->proof;
-	return entry->session;
+	*proof = entry->ticket[entry->count - 1].proof;
+	if (entry->count == 1)
+		return SSL_SESSION_dup(entry->ticket[0].session);
+	return entry->ticket[--entry->count].session;
 }
 
-void tls_context_remember(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len, SSL_SESSION *session,
-                          const struct tls_proof *proof)
+static struct remembered *remembered_new(struct tls_context *context, const SSL_CTX *profile, const uint8_t *key, size_t key_len)
 {
-	struct remembered *entry = find(context, profile, key, key_len);
+	struct remembered *entry = key_len <= TLS_SERVER_KEY_MAX && context->sessions_max ? calloc(1, sizeof(*entry)) : NULL;
 
-	if (entry)
-		forget(context, entry);
-	entry = key_len <= TLS_SERVER_KEY_MAX && context->sessions_max ? calloc(1, sizeof(*entry)) : NULL;
-	if (!entry) {
-		SSL_SESSION_free(session);
-		return;
-	}
+	if (!entry)
+		return NULL;
 	if (lh_remembered_num_items(context->sessions) >= context->sessions_max)
 		forget(context, TAILQ_FIRST(&context->oldest));
 	entry->profile = profile;
 	entry->key_len = key_len;
 	memcpy(entry->key, key, key_len);
-	entry->session = session;
-	entry->proof = *proof;
 	lh_remembered_insert(context->sessions, entry);
+	TAILQ_INSERT_TAIL(&context->oldest, entry, age);
+	return entry;
+}
+
+void tls_context_remember(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len, const SSL_SESSION *session,
+                          const struct tls_proof *proof, bool first)
+{
+	struct remembered *entry = find(context, profile, key, key_len);
+	/* A copy: that of the connection is spoilt by whatever becomes of it. */
+	SSL_SESSION *copy = SSL_SESSION_is_resumable(session) ? SSL_SESSION_dup(session) : NULL;
+
+	if (copy && !entry)
+		entry = remembered_new(context, profile, key, key_len);
+	if (!copy || !entry) {
+		SSL_SESSION_free(copy);
+		return;
+	}
+	if (first)
+		drop_tickets(entry, entry->count);
+	else if (entry->count == TICKETS_MAX)
+		drop_tickets(entry, 1);
+	entry->ticket[entry->count].session = copy;
+	entry->ticket[entry->count++].proof = *proof;
+	TAILQ_REMOVE(&context->oldest, entry, age);
 	TAILQ_INSERT_TAIL(&context->oldest, entry, age);
 }
 
@@ -151,6 +189,7 @@ static SSL_CTX *make_profile(struct tls_context *context, const struct tls_clien
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(ctx, tls_client_new_session);
 	SSL_CTX_set1_cert_store(ctx, context->roots);
+	SSL_CTX_set_cert_verify_callback(ctx, tls_client_verify, context->chains);
 	/* OpenSSL 3 has TLS 1.0 and 1.1 below security level 1 only. What is too weak a rule says by its floor. */
 	SSL_CTX_set_security_level(ctx, params->floor < TLS1_2_VERSION ? 0 : 1);
 	if (SSL_CTX_dane_enable(ctx) <= 0 ||
@@ -200,6 +239,16 @@ SSL_CTX *tls_context_profile(struct tls_context *context, const struct tls_clien
 
 /* ---- the context ---- */
 
+const BIO_METHOD *tls_context_method(const struct tls_context *context)
+{
+	return context->method;
+}
+
+uint8_t *tls_context_scratch(struct tls_context *context)
+{
+	return context->scratch;
+}
+
 static bool load_roots(struct tls_context *context, const char *path, char *error, size_t error_len)
 {
 	char text[128];
@@ -225,7 +274,12 @@ struct tls_context *tls_context_new(const struct tls_context_config *config, cha
 	context->sessions_max = config->sessions_max;
 	context->profiles_max = config->profiles_max;
 	context->sessions = lh_remembered_new(hash, compare);
-	if (!context->sessions || !load_roots(context, config->ca_file, error, error_len)) {
+	context->method = tls_channel_method();
+	context->scratch = malloc(TLS_PLAIN_BYTES);
+	snprintf(error, error_len, "no memory for TLS");
+	context->chains = tls_chains_new();
+	if (!context->sessions || !context->method || !context->scratch || !context->chains ||
+	    !load_roots(context, config->ca_file, error, error_len)) {
 		tls_context_free(context);
 		return NULL;
 	}
@@ -246,5 +300,8 @@ void tls_context_free(struct tls_context *context)
 		free(profile);
 	}
 	X509_STORE_free(context->roots);
+	BIO_meth_free(context->method);
+	free(context->scratch);
+	tls_chains_free(context->chains);
 	free(context);
 }

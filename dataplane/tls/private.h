@@ -1,5 +1,5 @@
 /*
- * private.h - what client.c, context.c and names.c share.
+ * private.h - what client.c, channel.c, chains.c, context.c and names.c share.
  */
 #ifndef WAXSEAL_TLS_PRIVATE_H
 #define WAXSEAL_TLS_PRIVATE_H
@@ -14,15 +14,51 @@ struct tls_proof {
 	char chain_error[128];
 };
 
+/* ---- channel.c ---- */
+
+struct tls_queue {
+	uint8_t *bytes; /* NULL while empty */
+	size_t at, len, size;
+};
+bool tls_queue_put(struct tls_queue *queue, const void *bytes, size_t len); /* false: no memory */
+void tls_queue_drop(struct tls_queue *queue, size_t len);                   /* from the front; len <= queue->len */
+
+struct tls_channel {
+	struct tls_queue in, out;
+	size_t (*send)(void *context, const uint8_t *bytes, size_t len); /* NULL: all waits in `out` */
+	void *send_context;
+};
+BIO_METHOD *tls_channel_method(void); /* for all channels of a context; the caller frees it after them */
+bool tls_channel_open(struct tls_channel *channel, const BIO_METHOD *method, SSL *ssl); /* before the SSL's end: dispose after it */
+void tls_channel_dispose(struct tls_channel *channel);
+
+/* ---- chains.c ---- */
+
+struct tls_chains; /* trusted lately */
+struct tls_chains *tls_chains_new(void);
+void tls_chains_free(struct tls_chains *chains);
+bool tls_chains_digest(X509_STORE_CTX *store, uint8_t out[32]); /* before it is verified; false: not to be looked up or noted */
+bool tls_chains_know(struct tls_chains *chains, const uint8_t digest[32]);
+void tls_chains_note(struct tls_chains *chains, const uint8_t digest[32], X509_STORE_CTX *store); /* verified, without any error */
+
+/* ---- context.c ---- */
+
+const BIO_METHOD *tls_context_method(const struct tls_context *context);
+/* TLS_PLAIN_BYTES for the content of one record, until the next call into tls/. */
+uint8_t *tls_context_scratch(struct tls_context *context);
+#define TLS_PLAIN_BYTES 16384
 /* The SSL_CTX for that floor and those ciphers, made once. NULL with `error`. */
 SSL_CTX *tls_context_profile(struct tls_context *context, const struct tls_client_params *params, char *error, size_t error_len);
-/* A session of that server under that profile, NULL if none; it stays the context's. */
+/* A session of that server under that profile, the caller's to free; NULL if none. */
 SSL_SESSION *tls_context_session(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len, struct tls_proof *proof);
-/* Keeps a session; takes the reference. */
-void tls_context_remember(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len, SSL_SESSION *session,
-                          const struct tls_proof *proof);
-/* OpenSSL asks for this with each new session: client.c's. */
+/* Keeps a copy of a session. `first`: of a full handshake's first ticket: the earlier ones are out of date. */
+void tls_context_remember(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len, const SSL_SESSION *session,
+                          const struct tls_proof *proof, bool first);
+/* The server did not get on with a session of its own. */
+void tls_context_forget(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len);
+/* OpenSSL asks for these with each new session, and for each chain; client.c's. `chains`: struct tls_chains. */
 int tls_client_new_session(SSL *ssl, SSL_SESSION *session);
+int tls_client_verify(X509_STORE_CTX *store, void *chains);
 
 /* dane.c: names[0] is the TLSA base domain; a chain may be NULL. The profile is one of tls_context_profile()'s. */
 enum tls_dane tls_dane_verify(SSL_CTX *profile, X509 *leaf, STACK_OF(X509) *chain, const struct tls_tlsa *records, size_t count,

@@ -70,6 +70,9 @@ struct tls_client_params {
 	const char *exclude;     /* "" : none */
 	const uint8_t *server_key; /* what a session is remembered by: address, port, servername */
 	size_t server_key_len;
+	/* Takes ciphertext for the server, returns how much; the rest is pending. NULL: all is. Not called after tls_client_free. */
+	size_t (*send)(void *context, const uint8_t *bytes, size_t len);
+	void *send_context;
 };
 
 enum tls_chain { TLS_CHAIN_UNSEEN, TLS_CHAIN_TRUSTED, TLS_CHAIN_UNTRUSTED, TLS_CHAIN_SELF_SIGNED, TLS_CHAIN_EXPIRED, TLS_CHAIN_NOT_YET_VALID, TLS_CHAIN_INVALID };
@@ -107,7 +110,7 @@ const char *tls_client_error(const struct tls_client *client); /* why FAILED: on
 
 void tls_client_start(struct tls_client *client); /* the ClientHello becomes available */
 size_t tls_client_feed(struct tls_client *client, const uint8_t *ciphertext, size_t len); /* from the server; returns what was taken */
-const uint8_t *tls_client_pending(struct tls_client *client, size_t *len); /* ciphertext for the server */
+const uint8_t *tls_client_pending(struct tls_client *client, size_t *len); /* ciphertext for the server that nobody has taken */
 void tls_client_sent(struct tls_client *client, size_t len);
 size_t tls_client_write(struct tls_client *client, const uint8_t *plaintext, size_t len);  /* taken; 0 while pending is past its limit */
 const uint8_t *tls_client_peek(struct tls_client *client, size_t *len);    /* plaintext of the server */

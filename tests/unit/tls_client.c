@@ -117,15 +117,18 @@ static void test_chains(void **state)
 		{cert_make("mx.example", "DNS:wrong.example", &t.ca, -1, 30), TLS_CHAIN_TRUSTED}, /* names are another fact */
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+	for (size_t n = 0; n < 2 * sizeof(all) / sizeof(all[0]); n++) {
+		size_t i = n / 2; /* each twice: what is known of a chain is what was found */
 		struct peer server = peer_new(true, &all[i].cert, TLS1_2_VERSION, TLS1_3_VERSION);
 		struct tls_client *client = connect_to(&server, "", 0, 4096);
 		assert_int_equal(tls_client_phase(client), TLS_ESTABLISHED);
+		assert_false(tls_client_facts(client)->resumed);
 		assert_int_equal(tls_client_facts(client)->chain, all[i].chain);
 		assert_int_equal(*tls_client_facts(client)->chain_error != 0, all[i].chain != TLS_CHAIN_TRUSTED);
 		tls_client_free(client);
 		peer_free(&server);
-		cert_free(&all[i].cert);
+		if (n % 2)
+			cert_free(&all[i].cert);
 	}
 	cert_free(&other);
 }
@@ -157,6 +160,81 @@ static void test_sessions_resume_and_remember_their_proof(void **state)
 		peer_free(&server);
 	}
 	cert_free(&self);
+}
+
+/* One ticket is there, and many sessions begin with it. */
+static void test_sessions_at_the_same_time_resume(void **state)
+{
+	enum { SESSIONS = 12 };
+	struct tls_client *clients[SESSIONS];
+	(void)state;
+	for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+		struct peer server = peer_new(true, &t.good, version, version), many[SESSIONS];
+		const char *key = version == TLS1_3_VERSION ? "many3" : "many2";
+		size_t len;
+		tls_client_free(connect_to(&server, key, 0, 4096)); /* 1.3: its ticket is never read */
+		struct tls_client *first = connect_to(&server, key, 0, 4096);
+		tls_client_peek(first, &len);
+		for (int i = 0; i < SESSIONS; i++) {
+			many[i] = (struct peer){.ctx = server.ctx};
+			clients[i] = client_new(key, 0);
+			peer_begin(&many[i], true);
+			tls_client_start(clients[i]);
+		}
+		for (int i = 0; i < SESSIONS; i++) {
+			pump(clients[i], &many[i], 4096);
+			assert_int_equal(tls_client_phase(clients[i]), TLS_ESTABLISHED);
+			assert_true(tls_client_facts(clients[i])->resumed);
+			assert_int_equal(tls_client_facts(clients[i])->chain, TLS_CHAIN_TRUSTED);
+			if (i % 2)
+				tls_client_peek(clients[i], &len); /* others end before they have read theirs */
+			tls_client_free(clients[i]);
+			SSL_free(many[i].ssl);
+		}
+		tls_client_free(first);
+		peer_free(&server);
+	}
+}
+
+/* The server has new keys for its tickets, and another certificate: what was known of it is not taken for its own. */
+static void test_a_session_that_is_not_taken_is_replaced(void **state)
+{
+	struct cert self = cert_make("mx.example", NULL, NULL, -1, 30);
+	(void)state;
+	for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+		const char *key = version == TLS1_3_VERSION ? "new3" : "new2";
+		struct peer before = peer_new(true, &t.good, version, version), after = peer_new(true, &self, version, version);
+		size_t len;
+		for (int i = 0; i < 4; i++) {
+			struct tls_client *client = connect_to(i < 2 ? &before : &after, key, 0, 4096);
+			tls_client_peek(client, &len);
+			assert_int_equal(tls_client_facts(client)->resumed, i % 2);
+			assert_int_equal(tls_client_facts(client)->chain, i < 2 ? TLS_CHAIN_TRUSTED : TLS_CHAIN_SELF_SIGNED);
+			tls_client_free(client);
+		}
+		peer_free(&before);
+		peer_free(&after);
+	}
+	cert_free(&self);
+}
+
+static void test_a_handshake_that_fails_forgets_the_session(void **state)
+{
+	struct peer server = peer_new(true, &t.good, TLS1_3_VERSION, TLS1_3_VERSION);
+	size_t len;
+	(void)state;
+	struct tls_client *client = connect_to(&server, "fails", 0, 4096);
+	tls_client_peek(client, &len);
+	tls_client_free(client);
+	client = client_new("fails", 0);
+	tls_client_start(client);
+	tls_client_feed(client, (const uint8_t *)"\x15\x03\x03\x00\x02\x02\x28", 7); /* alert: handshake failure */
+	assert_int_equal(tls_client_phase(client), TLS_FAILED);
+	tls_client_free(client);
+	client = connect_to(&server, "fails", 0, 4096);
+	assert_false(tls_client_facts(client)->resumed);
+	tls_client_free(client);
+	peer_free(&server);
 }
 
 static bool is_name(void *context, const char *name)
@@ -211,7 +289,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_version_one_octet_at_a_time), cmocka_unit_test(test_below_the_floor_fails_with_a_reason),
 		cmocka_unit_test(test_garbage_fails), cmocka_unit_test(test_chains),
-		cmocka_unit_test(test_sessions_resume_and_remember_their_proof), cmocka_unit_test(test_data_both_ways_and_close),
+		cmocka_unit_test(test_sessions_resume_and_remember_their_proof),
+		cmocka_unit_test(test_sessions_at_the_same_time_resume), cmocka_unit_test(test_a_session_that_is_not_taken_is_replaced),
+		cmocka_unit_test(test_a_handshake_that_fails_forgets_the_session),
+		cmocka_unit_test(test_data_both_ways_and_close),
 	};
 	return cmocka_run_group_tests_name("tls_client", tests, set_up, tear_down);
 }
