@@ -63,6 +63,8 @@ help:
 	@echo 'make demo         the main job, visibly, in network namespaces      (root)'
 	@echo 'make test         everything that CI runs                           (root)'
 	@echo 'make unit|evasion|golden|sim|bpf-test|e2e|e2e-sanitize|lint|format|fuzz     parts of it'
+	@echo 'make fuzz TIME=60 | fuzz-coverage   search for inputs that break it; what of each source was reached'
+	@echo 'make evasion-mutants   takes out one defence after the other: the evasions must notice'
 	@echo 'make bench        speed beside the peers; bench-micro: in process   (root)'
 	@echo 'make lab          a standing lab to play in; make lab-down ends it  (root)'
 	@echo 'make install DESTDIR=...'
@@ -129,9 +131,11 @@ $(B)/evasion/%: tests/evasion/%.c tests/evasion/scene.h $(call stage_lib,$(NEEDS
 	@mkdir -p $(@D)
 	$(call say,TEST,evasion/$*)
 	$(Q)$(CC) $(CFLAGS) $(DPDK_CFLAGS) -Idataplane -I. $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lcmocka $(LIBS_worker)
-.PHONY: evasion
+.PHONY: evasion evasion-mutants
 evasion: $(patsubst %,$(B)/evasion/%,$(EVASIONS))
 	@set -e; for t in $^; do echo "== $$t"; $$t; done
+evasion-mutants:
+	@tests/evasion/mutants
 
 # ---- seeded simulation: tests/sim/<folder>_<what>.c and the sources in tests/sim/<folder>/, run with SEED=n N=n ----
 SIMS      := $(patsubst tests/sim/%.c,%,$(wildcard tests/sim/*_sim.c))

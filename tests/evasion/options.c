@@ -238,12 +238,12 @@ static void ipv6_chain_within_the_limit(void **state)
 	ipv6_syn_that_is_watched(six, 48, 60);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest rows[] = {
 		ROW(data_on_syn), ROW(tcp_fast_open), ROW(multipath_tcp), ROW(authentication_option_against_takeover),
 		ROW(authentication_option_where_clear_is_allowed), ROW(urgent_data), ROW(broken_options), ROW(low_ttl_of_the_first_packet),
 		ROW(ip_fragments), ROW(ipv6_chains), ROW(ipv6_atomic_fragment), ROW(ipv6_chain_within_the_limit),
 	};
-	return cmocka_run_group_tests_name("options", rows, scene_eal, NULL);
+	return PLAY("options", rows, argc, argv);
 }

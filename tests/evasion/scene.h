@@ -516,6 +516,9 @@ SCENE int scene_close(void **state)
 	return 0;
 }
 
+/* All rows of a theme, or with an argument those whose names match it (* and ? stand for others). */
+#define PLAY(theme, rows, argc, argv) \
+	((argc) > 1 ? cmocka_set_test_filter((argv)[1]) : (void)0, cmocka_run_group_tests_name(theme, rows, scene_eal, NULL))
 #define ROW(name) cmocka_unit_test_setup_teardown(name, scene_open, scene_close)
 
 #endif

@@ -30,6 +30,7 @@ static void overlap_before_approval(void **state)
 	SEG(.from = CLIENT, .seq = at + 8, .ack = ack, .text = "ET\r\n");
 	SEG(.from = CLIENT, .seq = at + 6, .ack = ack, .text = "MAIL F");
 	hears(SERVER, "MAET\r\n");
+	MOVED(held_segments, 7); /* three before, as they passed */
 	s.sent[CLIENT] += 6;
 	says(SERVER, "500 what\r\n500 what\r\n");
 	hears(CLIENT, "500 what\r\n500 what\r\n");
@@ -131,6 +132,18 @@ static void rst_guessed_in_window_after_takeover(void **state)
 	is_state(FLOW_TAKEN);
 }
 
+static void rst_with_data(void **state)
+{
+	(void)state;
+	hello(OFFERS_NOTHING);
+	frames_out();
+	SEG(.from = CLIENT, .flags = RST | ACK, .seq = s.sent[CLIENT] + 77, .ack = (uint32_t)s.whole[CLIENT] + 1, .text = MAIL);
+	assert_int_equal(frames_out(), 1);
+	assert_int_equal(s.out[s.outs - 1].flags, RST | ACK);
+	assert_int_equal(s.out[s.outs - 1].len, 0);
+	is_still_watched();
+}
+
 static void rst_that_the_server_never_sees(void **state)
 {
 	(void)state;
@@ -158,6 +171,7 @@ static void rst_during_the_handshake_that_the_server_never_sees(void **state)
 	says(CLIENT, "HELO client.example\r\n" MAIL);
 	never_heard(SERVER, "MAIL");
 	never_heard(SERVER, "HELO");
+	MOVED(drop_state, 2);
 }
 
 static void fin_out_of_window(void **state)
@@ -195,6 +209,7 @@ static void fin_held_with_data_behind_it(void **state)
 	SEG(.from = CLIENT, .seq = at, .ack = ack, .text = "NO");
 	hears(SERVER, "NOOP\r\n");
 	never_heard(SERVER, "MAIL");
+	MOVED(held_segments, 6);
 }
 
 static void fin_on_old_octets(void **state)
@@ -208,6 +223,21 @@ static void fin_on_old_octets(void **state)
 	acks(CLIENT);
 	is_state(FLOW_DIALOGUE);
 	is_still_watched();
+}
+
+static void second_fin_before_the_first(void **state)
+{
+	(void)state;
+	hello(OFFERS_NOTHING);
+	uint32_t at = s.sent[CLIENT], ack = (uint32_t)s.whole[CLIENT] + 1;
+	SEG(.from = CLIENT, .flags = FIN | ACK, .seq = at, .ack = ack, .text = "NOOP\r\n", .ttl = 1); /* dies on the way */
+	frames_out();
+	SEG(.from = CLIENT, .flags = FIN | ACK, .seq = at, .ack = ack, .text = "NO");
+	SEG(.from = CLIENT, .flags = FIN | ACK, .seq = at, .ack = ack);
+	assert_int_equal(frames_out(), 2);
+	assert_int_equal((s.out[s.outs - 1].flags | s.out[s.outs - 2].flags) & FIN, 0);
+	SEG(.from = CLIENT, .flags = FIN | ACK, .seq = at + 6, .ack = ack); /* the first again */
+	assert_int_equal(s.out[s.outs - 1].flags & FIN, FIN);
 }
 
 /* ---- numbers that the receiver refuses ---- */
@@ -287,6 +317,7 @@ static void syn_in_a_live_flow(void **state)
 	hello(OFFERS_NOTHING);
 	SEG(.from = CLIENT, .flags = SYN, .seq = 500000, .text = MAIL, .options = syn_options, .options_len = 12);
 	is_state(FLOW_DIALOGUE);
+	MOVED(syn_cleaned, 1);
 	acks(SERVER); /* its challenge */
 	never_heard(SERVER, "MAIL");
 	is_still_watched();
@@ -317,6 +348,25 @@ static void syn_in_a_sealed_flow(void **state)
 	SEG(.from = CLIENT, .seq = old + 1, .ack = 500001, .text = MAIL);
 	assert_int_equal(frames_out(), 0);
 	MOVED(flows_opened, 2);
+	MOVED(drop_state, 1);
+}
+
+/* Two empty segments of a connection that is over leave an undecided flow; a SYN in its ports is none of it. */
+static void syn_in_an_undecided_flow(void **state)
+{
+	static const uint8_t cookie[] = {34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1};
+	(void)state;
+	SEG(.from = CLIENT, .seq = 5000, .ack = 5000);
+	is_state(FLOW_HANDSHAKE);
+	SEG(.from = CLIENT, .flags = SYN, .options = cookie, .options_len = sizeof(cookie), .bytes = "\x17\x03\x03\x00\x20", .len = 5);
+	assert_int_equal(s.outs, 2);
+	assert_int_equal(s.out[1].len, 0);
+	MOVED(syn_cleaned, 1);
+	SEG(.from = SERVER, .flags = SYN | ACK, .ack = 1, .options = syn_options, .options_len = 12);
+	assert_int_equal(scene_state(), NO_FLOW);
+	MOVED(drop_state, 1);
+	hello(OFFERS_NOTHING); /* the client's SYN, sent again, is seen from its beginning */
+	is_still_watched();
 }
 
 /* Handed over to the kernel it is as hard to speak in its name as it was before. */
@@ -490,19 +540,21 @@ static void zero_window_forever(void **state)
 	assert_int_equal(s.worker->takeovers, 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest rows[] = {
 		ROW(overlap_before_approval), ROW(overlap_after_approval), ROW(low_ttl_decoy),
 		ROW(out_of_order_mail_ahead_of_starttls), ROW(bad_checksum_decoy),
-		ROW(rst_out_of_window), ROW(rst_guessed_in_window), ROW(rst_guessed_in_window_after_takeover),
+		ROW(rst_out_of_window), ROW(rst_guessed_in_window), ROW(rst_guessed_in_window_after_takeover), ROW(rst_with_data),
 		ROW(rst_that_the_server_never_sees), ROW(rst_during_the_handshake_that_the_server_never_sees),
 		ROW(fin_out_of_window), ROW(fin_that_the_server_never_sees), ROW(fin_held_with_data_behind_it), ROW(fin_on_old_octets),
+		ROW(second_fin_before_the_first),
 		ROW(ack_of_what_was_never_sent), ROW(ack_older_than_any_window), ROW(no_ack_at_all),
 		ROW(time_stamps_that_go_back), ROW(time_stamps_reordered_before_takeover),
-		ROW(syn_in_a_live_flow), ROW(syn_in_a_sealed_flow), ROW(sealed_flow_by_the_other_port), ROW(second_syn_ack), ROW(split_handshake),
+		ROW(syn_in_a_live_flow), ROW(syn_in_a_sealed_flow), ROW(syn_in_an_undecided_flow), ROW(sealed_flow_by_the_other_port), ROW(second_syn_ack),
+		ROW(split_handshake),
 		ROW(simultaneous_open), ROW(syn_with_fin), ROW(handshake_ack_out_of_window), ROW(other_client_isn_after_the_syn_ack),
 		ROW(own_syn_doubled_by_the_network), ROW(packets_by_the_other_port), ROW(window_shrunk_to_nothing), ROW(zero_window_forever),
 	};
-	return cmocka_run_group_tests_name("sequence", rows, scene_eal, NULL);
+	return PLAY("sequence", rows, argc, argv);
 }
