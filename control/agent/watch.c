@@ -7,46 +7,19 @@
  *
  * Callbacks of hiredis with a null reply belong to a connection that is being freed: they do nothing.
  */
-#include "watch.h"
+#include "watch_private.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <ev.h>
 #include <hiredis/adapters/libev.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "keyqueue.h"
-
 #define INVALIDATE "__redis__:invalidate"
 #define SCAN_COUNT "1000"
-#define PATTERN_MAX (2 * CONTROL_PREFIX_MAX + 2)
 #define KEY_LEN_MAX 1024 /* longer ones name no rule */
-
-enum line { COMMANDS, INVALIDATIONS, LINES };
-
-struct watch {
-	struct ev_loop *loop;
-	const struct control_config *config;
-	const struct watch_ops *ops;
-	void *context;
-	enum watch_state state;
-	redisAsyncContext *line[LINES];
-	double heard[LINES]; /* when each last answered */
-	double asked;        /* last PING */
-	double ticked;
-	ev_timer tick, retry, settle;
-	double pause, synced_at;
-	struct keyqueue queue;
-	unsigned under_way, writes;
-	intptr_t refused_verb; /* first letter of the write that was refused last */
-	bool scanning, generation_asked, syncing;
-	char pattern[PATTERN_MAX], generation_key[CONTROL_PREFIX_MAX + 16];
-	char error[WATCH_ERROR_MAX], write_error[WATCH_ERROR_MAX];
-	struct watch_counts counts;
-};
 
 const char *watch_state_name(enum watch_state state)
 {
@@ -89,6 +62,8 @@ __attribute__((format(printf, 2, 3))) static void fail(struct watch *watch, cons
 		if (ac)
 			redisAsyncFree(ac);
 	}
+	if (watch->sentinel)
+		sentinel_forget(watch->sentinel);
 	ev_timer_stop(watch->loop, &watch->tick);
 	ev_timer_stop(watch->loop, &watch->settle);
 	keyqueue_dispose(&watch->queue);
@@ -274,76 +249,6 @@ void watch_resync(struct watch *watch)
 	ev_timer_start(watch->loop, &watch->settle);
 }
 
-/* ---- writing ---- */
-
-static void on_written(redisAsyncContext *ac, void *memory, void *data)
-{
-	const redisReply *reply = memory;
-	struct watch *watch = ac->data;
-
-	if (!reply || ac != watch->line[COMMANDS])
-		return;
-	watch->heard[COMMANDS] = ev_now(watch->loop);
-	watch->writes--;
-	if (reply->type != REDIS_REPLY_ERROR) {
-		if (watch->refused_verb == (intptr_t)data) /* another command may be allowed all the time */
-			watch->write_error[0] = 0;
-		return;
-	}
-	watch->counts.writes_refused++;
-	watch->refused_verb = (intptr_t)data;
-	snprintf(watch->write_error, sizeof(watch->write_error), "%.200s", reply->str);
-}
-
-bool watch_write(struct watch *watch, int argc, const char *const *argv)
-{
-	if (watch->state != WATCH_LIVE || !watch->line[COMMANDS] || watch->writes == WATCH_WRITES_MAX)
-		return false;
-	if (redisAsyncCommandArgv(watch->line[COMMANDS], on_written, (void *)(intptr_t)argv[0][0], argc, (const char **)argv, NULL) != REDIS_OK)
-		return false;
-	watch->writes++;
-	watch->counts.writes++;
-	return true;
-}
-
-struct asked {
-	watch_replied *replied;
-	void *context;
-	uint64_t token;
-};
-
-static void on_replied(redisAsyncContext *ac, void *reply, void *data)
-{
-	struct watch *watch = ac->data;
-	struct asked *asked = data;
-
-	if (reply && ac == watch->line[COMMANDS]) {
-		watch->heard[COMMANDS] = ev_now(watch->loop);
-		watch->writes--;
-	}
-	asked->replied(asked->context, asked->token, reply);
-	free(asked);
-}
-
-bool watch_ask(struct watch *watch, int argc, const char *const *argv, watch_replied *replied, void *context, uint64_t token)
-{
-	struct asked *asked = NULL;
-
-	if (watch->state == WATCH_LIVE && watch->line[COMMANDS] && watch->writes < WATCH_WRITES_MAX)
-		asked = malloc(sizeof(*asked));
-	if (!asked)
-		return false;
-	*asked = (struct asked){replied, context, token};
-	if (redisAsyncCommandArgv(watch->line[COMMANDS], on_replied, asked, argc, (const char **)argv, NULL) != REDIS_OK) {
-		free(asked);
-		return false;
-	}
-	watch->writes++;
-	return true;
-}
-
-const char *watch_write_error(const struct watch *watch) { return watch->write_error; }
-
 /* ---- invalidations ---- */
 
 static void on_invalidations(struct watch *watch, const redisReply *keys)
@@ -462,7 +367,7 @@ static int line_open(struct watch *watch, enum line l)
 {
 	const struct control_config *config = watch->config;
 	redisAsyncContext *ac = config->redis_unix[0] ? redisAsyncConnectUnix(config->redis_unix)
-						      : redisAsyncConnect(config->redis_host, config->redis_port);
+						      : redisAsyncConnect(watch->host, watch->port);
 
 	if (!ac || ac->err) {
 		fail(watch, "Redis %s: %s", config->redis_address, ac ? ac->errstr : "no memory");
@@ -483,6 +388,44 @@ static int line_open(struct watch *watch, enum line l)
 	return 0;
 }
 
+/* A Sentinel may not have heard yet, and an old master may be back: it says itself what it is. */
+static void on_role(redisAsyncContext *ac, void *memory, void *data)
+{
+	const redisReply *reply = memory;
+	struct watch *watch = answered(ac, reply, "ROLE");
+
+	(void)data;
+	if (!watch)
+		return;
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 1 || reply->element[0]->type != REDIS_REPLY_STRING ||
+	    strcmp(reply->element[0]->str, "master") != 0)
+		fail(watch, "Redis %s: %.60s:%u is no master", watch->config->redis_address, watch->host, watch->port);
+}
+
+static void lines_open(struct watch *watch)
+{
+	if (line_open(watch, COMMANDS) < 0 || line_open(watch, INVALIDATIONS) < 0)
+		return;
+	if (watch->sentinel)
+		redisAsyncCommand(watch->line[COMMANDS], on_role, NULL, "ROLE");
+	if (watch->config->redis_database)
+		redisAsyncCommand(watch->line[COMMANDS], on_select, NULL, "SELECT %u", watch->config->redis_database);
+	redisAsyncCommand(watch->line[INVALIDATIONS], on_client_id, NULL, "CLIENT ID");
+}
+
+static void on_master(void *context, const char *host, uint16_t port, const char *why)
+{
+	struct watch *watch = context;
+
+	if (!host) {
+		fail(watch, "Redis %s: %s", watch->config->redis_address, why);
+		return;
+	}
+	snprintf(watch->host, sizeof(watch->host), "%s", host);
+	watch->port = port;
+	lines_open(watch);
+}
+
 static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct watch *watch = timer->data;
@@ -493,11 +436,10 @@ static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
 	enter_state(watch, WATCH_CONNECTING);
 	watch->ticked = ev_now(loop);
 	ev_timer_again(loop, &watch->tick);
-	if (line_open(watch, COMMANDS) < 0 || line_open(watch, INVALIDATIONS) < 0)
-		return;
-	if (watch->config->redis_database)
-		redisAsyncCommand(watch->line[COMMANDS], on_select, NULL, "SELECT %u", watch->config->redis_database);
-	redisAsyncCommand(watch->line[INVALIDATIONS], on_client_id, NULL, "CLIENT ID");
+	if (watch->sentinel)
+		sentinel_ask(watch->sentinel);
+	else
+		lines_open(watch);
 }
 
 /* A stopped server or a cut cable says nothing at all: ask, and take silence for an answer. */
@@ -511,7 +453,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 	bool late = now - watch->ticked > WATCH_PING_S;
 	watch->ticked = now;
 	for (enum line l = COMMANDS; l < LINES; l++) {
-		if (late)
+		if (late || !watch->line[l])
 			watch->heard[l] = now;
 		if (now - watch->heard[l] > WATCH_SILENCE_S) {
 			fail(watch, "Redis %s: no answer for %.0f s", watch->config->redis_address, WATCH_SILENCE_S);
@@ -533,7 +475,15 @@ struct watch *watch_new(struct ev_loop *loop, const struct control_config *confi
 
 	if (!watch)
 		return NULL;
-	*watch = (struct watch){.loop = loop, .config = config, .ops = ops, .context = context, .pause = WATCH_PAUSE_MIN_S};
+	*watch = (struct watch){.loop = loop, .config = config, .ops = ops, .context = context, .pause = WATCH_PAUSE_MIN_S, .port = config->redis_port};
+	snprintf(watch->host, sizeof(watch->host), "%s", config->redis_host);
+	if (config->redis_master[0]) {
+		watch->sentinel = sentinel_new(loop, config, on_master, watch);
+		if (!watch->sentinel) {
+			free(watch);
+			return NULL;
+		}
+	}
 	char *out = watch->pattern;
 	for (const char *p = config->redis_prefix; *p; p++) {
 		if (strchr("*?[]\\^-", *p))
@@ -566,6 +516,7 @@ void watch_free(struct watch *watch)
 	ev_timer_stop(watch->loop, &watch->retry);
 	ev_timer_stop(watch->loop, &watch->settle);
 	keyqueue_dispose(&watch->queue);
+	sentinel_free(watch->sentinel);
 	free(watch);
 }
 

@@ -13,6 +13,50 @@
 
 #include "../policy/text.h"
 
+/* The master's address, as the first Sentinel that answers tells it. */
+static bool find_master(const struct control_config *config, char host[CONTROL_TEXT_MAX], uint16_t *port, char *error, size_t error_len)
+{
+	struct timeval limit = {.tv_sec = 1};
+	bool found = false;
+
+	for (unsigned i = 0; !found && control_sentinel(config, i, host, port); i++) {
+		char why[CLI_ERROR_MAX] = "no memory";
+		redisContext *redis = redisConnectWithTimeout(host, *port, limit);
+		if (redis && redis->err)
+			snprintf(why, sizeof(why), "%s", redis->errstr);
+		redisReply *reply = NULL;
+		if (redis && !redis->err && redisSetTimeout(redis, limit) == REDIS_OK)
+			reply = link_command(redis, why, sizeof(why), "SENTINEL get-master-addr-by-name %s", config->redis_master);
+		found = reply && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && reply->element[0]->type == REDIS_REPLY_STRING &&
+			reply->element[1]->type == REDIS_REPLY_STRING;
+		if (!found)
+			snprintf(error, error_len, "Sentinel %.60s:%u: %.160s", host, *port, reply ? "knows no master of that name" : why);
+		if (found) {
+			snprintf(host, CONTROL_TEXT_MAX, "%s", reply->element[0]->str);
+			*port = (uint16_t)strtoul(reply->element[1]->str, NULL, 10);
+		}
+		if (reply)
+			freeReplyObject(reply);
+		if (redis)
+			redisFree(redis);
+	}
+	return found;
+}
+
+static redisContext *connect_to(const struct control_config *config, char *error, size_t error_len)
+{
+	struct timeval limit = {.tv_sec = LINK_TIMEOUT_S};
+	char host[CONTROL_TEXT_MAX];
+	uint16_t port = config->redis_port;
+
+	if (config->redis_unix[0])
+		return redisConnectUnixWithTimeout(config->redis_unix, limit);
+	snprintf(host, sizeof(host), "%s", config->redis_host);
+	if (config->redis_master[0] && !find_master(config, host, &port, error, error_len))
+		return NULL;
+	return redisConnectWithTimeout(host, port, limit);
+}
+
 redisContext *link_redis(const struct cli *cli, char *error, size_t error_len)
 {
 	const struct control_config *config = &cli->config;
@@ -20,11 +64,9 @@ redisContext *link_redis(const struct cli *cli, char *error, size_t error_len)
 	char why[CLI_ERROR_MAX] = "no memory";
 	redisReply *reply = NULL;
 
-	redisContext *redis = config->redis_unix[0] ? redisConnectUnixWithTimeout(config->redis_unix, limit)
-						    : redisConnectWithTimeout(config->redis_host, config->redis_port, limit);
+	redisContext *redis = connect_to(config, why, sizeof(why));
 	if (!redis || redis->err) {
-		snprintf(error, error_len, "Redis %s: %s; [redis] address names it", config->redis_address,
-			 redis ? redis->errstr : "no memory");
+		snprintf(error, error_len, "Redis %s: %.200s; [redis] address names it", config->redis_address, redis ? redis->errstr : why);
 		goto fail;
 	}
 	redisSetTimeout(redis, limit);

@@ -77,20 +77,54 @@ static bool host_and_port(const char *value, char host[CONTROL_TEXT_MAX], uint16
 	return true;
 }
 
+bool control_sentinel(const struct control_config *config, unsigned index, char host[CONTROL_TEXT_MAX], uint16_t *port)
+{
+	char list[CONTROL_TEXT_MAX], *state = NULL;
+
+	snprintf(list, sizeof(list), "%s", config->redis_sentinels);
+	for (char *one = strtok_r(list, ", \t", &state); one; one = strtok_r(NULL, ", \t", &state))
+		if (index-- == 0)
+			return host_and_port(one, host, port);
+	return false;
+}
+
+/* "mymaster@192.0.2.1:26379,192.0.2.2:26379" */
+static bool read_sentinels(struct control_config *config, const char *value)
+{
+	const char *at = strchr(value, '@');
+	char host[CONTROL_TEXT_MAX];
+	unsigned good = 0, items = 0;
+	uint16_t port;
+
+	if (!at || at == value || (size_t)(at - value) >= sizeof(config->redis_master))
+		return false;
+	snprintf(config->redis_master, sizeof(config->redis_master), "%.*s", (int)(at - value), value);
+	snprintf(config->redis_sentinels, sizeof(config->redis_sentinels), "%s", at + 1);
+	while (control_sentinel(config, good, host, &port))
+		good++;
+	for (const char *p = at + 1; *p; p += strcspn(p, ", \t")) {
+		p += strspn(p, ", \t");
+		items += *p != 0;
+	}
+	return good && good == items;
+}
+
 static const char *read_redis(struct control_config *config, const struct option *option, const char *value)
 {
-	static const char right[] = "host:port, [2001:db8::1]:port, or unix:/path/to/socket";
+	static const char right[] = "host:port, [2001:db8::1]:port, unix:/path/to/socket, or sentinel:master@host:port,host:port";
 
 	if (strlen(value) >= option->size)
 		return right;
+	config->redis_unix[0] = config->redis_master[0] = config->redis_sentinels[0] = 0;
 	if (!strncmp(value, "unix:", 5)) {
 		if (value[5] != '/')
 			return right;
 		strcpy(config->redis_unix, value + 5);
-	} else {
-		if (!host_and_port(value, config->redis_host, &config->redis_port))
+	} else if (!strncmp(value, "sentinel:", 9)) {
+		if (!read_sentinels(config, value + 9))
 			return right;
-		config->redis_unix[0] = 0;
+	} else if (!host_and_port(value, config->redis_host, &config->redis_port)) {
+		return right;
 	}
 	strcpy(config->redis_address, value);
 	return NULL;

@@ -18,7 +18,9 @@
 #define CONTROL_LINE_MAX 198   /* inih's own limit on a line of the file */
 
 struct control_config {
-	/* Redis: `redis_unix` if it is not "", else host and port. */
+	/* Redis: the master that the Sentinels know by `redis_master` if it is not "", else `redis_unix` if it is not "",
+	   else host and port. */
+	char redis_master[CONTROL_PREFIX_MAX], redis_sentinels[CONTROL_TEXT_MAX];
 	char redis_host[CONTROL_TEXT_MAX], redis_unix[CONTROL_TEXT_MAX];
 	uint16_t redis_port;
 	char redis_address[CONTROL_TEXT_MAX]; /* as written, for messages */
@@ -40,6 +42,9 @@ struct control_config {
 	bool dns_mta_sts;              /* with dns_enabled: MTA-STS policies, too */
 	char ca_file[CONTROL_TEXT_MAX]; /* of [tls]: whom to trust */
 };
+
+/* The Sentinel of that number, from 0; false past the last. */
+bool control_sentinel(const struct control_config *config, unsigned index, char host[CONTROL_TEXT_MAX], uint16_t *port);
 
 /* The defaults, as in deploy/waxseal.conf. */
 void control_config_default(struct control_config *config);

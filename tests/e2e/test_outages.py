@@ -11,6 +11,7 @@ import subprocess
 import threading
 
 import pytest
+import redis
 
 from lab.dialogue import Dialogue
 from lab.lab import SINKS
@@ -87,6 +88,66 @@ def edit_is_obeyed(appliance):
     appliance.client.hset("waxseal:policy:edited.example", "level", "none")
     wait_for(lambda: f"generation {generation}: {appliance.status()}",
              lambda: appliance.status()["waxseald"]["generation"] >= generation, 20)
+
+
+@pytest.fixture
+def sentinel(lab, xdp):
+    """Two Redis servers, master and replica, and a Sentinel over them, in the box; the agent is told of the Sentinel alone."""
+    folder, started = lab.folder / "sentinel", []
+    folder.mkdir()
+
+    def start(name, port, *options):
+        with (folder / f"{name}.log").open("ab") as out:
+            started.append(lab.box.popen("redis-server", *options, "--port", port, "--bind", "127.0.0.1", "--unixsocket", folder / f"{name}.sock",
+                                         "--save", "", "--dir", folder, "--pidfile", folder / f"{name}.pid", stdout=out, stderr=out,
+                                         start_new_session=True))
+        client = redis.Redis(unix_socket_path=str(folder / f"{name}.sock"), decode_responses=True)
+        wait_for(f"{name} answers", lambda: answers(client))
+        return started[-1], client
+    conf = folder / "sentinel.conf"
+    conf.write_text("sentinel monitor waxlab 127.0.0.1 7001 1\nsentinel down-after-milliseconds waxlab 500\n"
+                    "sentinel failover-timeout waxlab 3000\n")
+    home = xdp.client
+    try:
+        process, first = start("first", 7001)
+        _, second = start("second", 7002, "--replicaof", "127.0.0.1", 7001, "--repl-diskless-sync-delay", 0)
+        xdp.client = first
+        lab.start_appliance(redis_address="sentinel:waxlab@127.0.0.1:7009,127.0.0.1:7010")  # nobody is at the first
+        start("sentinel", 7010, conf, "--sentinel")
+        restart_agent(xdp)
+        wait_for(lambda: f"the agent has found the master: {xdp.agent_log.read_text()[-2000:]}",
+                 lambda: xdp.agent_state()["redis"]["state"] == "live")
+        xdp.rules(**RULES)
+        yield process, first, second
+    finally:
+        xdp.client = home
+        lab.start_appliance()
+        restart_agent(xdp)
+        for one in started:
+            one.kill()
+            one.wait()
+
+
+def answers(client):
+    with contextlib.suppress(redis.ConnectionError):
+        return client.ping()
+
+
+def test_sentinel_failover(lab, xdp, sentinel, sessions):
+    master, _, second = sentinel
+    wait_for("the replica has it all", lambda: second.info("replication")["master_link_status"] == "up" and
+             second.hget("waxseal:policy:strict.example", "level") == "encrypt")
+    wait_for("the Sentinel knows the replica", lambda: "slaves=1" in lab.box.run("redis-cli", "-p", 7010, "info", "sentinel"))
+    master.kill()
+    master.wait()
+    wait_for("the agent sees the master gone", lambda: xdp.agent_state()["redis"]["state"] != "live")
+    sessions.go_on()
+    wait_for("the replica is master", lambda: second.role()[0] == "master", 30)
+    wait_for("the agent is with it", lambda: xdp.agent_state()["redis"]["state"] == "live", 30)
+    sessions.go_on()
+    xdp.client = second
+    edit_is_obeyed(xdp)
+    assert "edited.example" in xdp.command("policy", "list")
 
 
 def test_flushall(lab, xdp, sessions):

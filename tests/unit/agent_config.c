@@ -75,7 +75,16 @@ static void defaults_and_values(void **state)
 	assert_int_equal(config.dns_ttl_min_s, 1);
 	assert_int_equal(config.dns_keep_s, 604800);
 
+	char host[CONTROL_TEXT_MAX];
+	uint16_t port;
+	assert_int_equal(read_text(&config, "[redis]\naddress = sentinel:my-master@192.0.2.1:26379, [fd77::2]:26380\n"), 0);
+	assert_string_equal(config.redis_master, "my-master");
+	assert_true(control_sentinel(&config, 0, host, &port) && !strcmp(host, "192.0.2.1") && port == 26379);
+	assert_true(control_sentinel(&config, 1, host, &port) && !strcmp(host, "fd77::2") && port == 26380);
+	assert_false(control_sentinel(&config, 2, host, &port));
+
 	assert_int_equal(read_text(&config, "[redis]\naddress = [fd77::1]:7000\n"), 0);
+	assert_string_equal(config.redis_master, "");
 	assert_string_equal(config.redis_host, "fd77::1");
 	assert_int_equal(config.redis_port, 7000);
 	assert_string_equal(config.redis_unix, "");

@@ -1,0 +1,41 @@
+/* watch_private.h - the state that watch.c and watch_write.c share. */
+#ifndef WAXSEAL_WATCH_PRIVATE_H
+#define WAXSEAL_WATCH_PRIVATE_H
+
+#include "watch.h"
+
+#include <ev.h>
+#include <hiredis/async.h>
+
+#include "keyqueue.h"
+#include "sentinel.h"
+
+#define PATTERN_MAX (2 * CONTROL_PREFIX_MAX + 2)
+
+enum line { COMMANDS, INVALIDATIONS, LINES };
+
+struct watch {
+	struct ev_loop *loop;
+	const struct control_config *config;
+	const struct watch_ops *ops;
+	void *context;
+	enum watch_state state;
+	struct sentinel *sentinel; /* NULL: the address is in the configuration */
+	char host[CONTROL_TEXT_MAX];
+	uint16_t port;
+	redisAsyncContext *line[LINES]; /* both NULL while connecting: Sentinels are being asked */
+	double heard[LINES]; /* when each last answered */
+	double asked;        /* last PING */
+	double ticked;
+	ev_timer tick, retry, settle;
+	double pause, synced_at;
+	struct keyqueue queue;
+	unsigned under_way, writes;
+	intptr_t refused_verb; /* first letter of the write that was refused last */
+	bool scanning, generation_asked, syncing;
+	char pattern[PATTERN_MAX], generation_key[CONTROL_PREFIX_MAX + 16];
+	char error[WATCH_ERROR_MAX], write_error[WATCH_ERROR_MAX];
+	struct watch_counts counts;
+};
+
+#endif
