@@ -27,6 +27,17 @@ static const struct cli_command commands[] = {
 	{"policy", "show", "KEY\nShows one rule with all its attributes as Redis has it.", policy_show},
 	{"policy", "list", "\nLists all rules in Redis, and what is wrong with those that are refused.", policy_list},
 	{"policy", "rm", "KEY\nDeletes a rule.", policy_rm},
+	{"policy", "suggest",
+	 "[--events FILE]... [--sessions N] [--days N]\n"
+	 "Recipients' domains, and destinations, that have been spoken to in TLS in every recorded session, or could have been:\n"
+	 "at least N sessions (20) over at least N days (7). Prints rules in mode observe with the figures behind each, ready\n"
+	 "for policy import and policy try. A client's own TLS shows no recipients: it counts for its destination.",
+	 policy_suggest},
+	{"policy", "try",
+	 "FILE [--events FILE]... [--enforce]\n"
+	 "Replays recorded sessions against the rules of FILE: what would have been refused, upgraded, cut, for which rule and\n"
+	 "why, with examples and what their clients would have been told. --enforce takes mode and percent away from all rules.",
+	 policy_try},
 	{"policy", "compile",
 	 "FILE [-o IMAGE]\n"
 	 "Makes a policy image of a text file of rules, without Redis. IMAGE is by default the one of the\n"

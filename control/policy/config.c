@@ -225,6 +225,7 @@ static const struct option options[] = {
 	{"tls", "ca_file", read_text, FIELD(ca_file), "/etc/ssl/certs/ca-certificates.crt"},
 	{"tls", "", NULL, 0, 0, ""},
 	{"limits", "", NULL, 0, 0, ""},
+	{"events", "file", read_text, FIELD(events), ""},
 	{"events", "", NULL, 0, 0, ""},
 	{"redis", "address", read_redis, FIELD(redis_address), "127.0.0.1:6379"},
 	{"redis", "user", read_text, FIELD(redis_user), ""},

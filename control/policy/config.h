@@ -28,6 +28,7 @@ struct control_config {
 	uint32_t redis_database;
 	char redis_prefix[CONTROL_PREFIX_MAX];
 	char image[CONTROL_TEXT_MAX];       /* policy image */
+	char events[CONTROL_TEXT_MAX];      /* where waxseald records sessions; "": nowhere */
 	char file_prefix[CONTROL_TEXT_MAX]; /* of waxseald's DPDK runtime directory */
 	char metrics_host[CONTROL_TEXT_MAX];
 	uint16_t metrics_port;              /* 0: no /metrics */
