@@ -21,10 +21,11 @@ static void report(void *context, const char *message)
 	cli_fail("%s", message);
 }
 
-/* The file's image, or NULL after saying why. */
-static void *compile_file(const char *path, uint64_t now, size_t *len, size_t *rules)
+/* The file's image, or NULL after saying why. `found`: a file of findings (rules.h), NULL: none. */
+static void *compile_file(const char *path, const char *found, uint64_t now, size_t *len, size_t *rules)
 {
 	char error[RULES_ERROR_MAX];
+	struct discovered *discovered = found ? discovered_read(found, error, sizeof(error)) : NULL;
 	struct ruleset *set = ruleset_new();
 	void *image = NULL;
 
@@ -34,20 +35,25 @@ static void *compile_file(const char *path, uint64_t now, size_t *len, size_t *r
 	}
 	int bad = ruleset_read(set, path, report, NULL);
 	*rules = ruleset_count(set);
-	if (bad > 0) {
+	if (found && !discovered) {
+		cli_fail("%s", error);
+	} else if (bad > 0) {
 		cli_fail("%s: %d bad line%s", path, bad, bad == 1 ? "" : "s");
 	} else if (bad == 0) {
-		image = ruleset_compile(set, now, now, len, error, sizeof(error));
+		image = ruleset_compile_discovered(set, discovered, now, now, len, error, sizeof(error));
 		if (!image)
 			cli_fail("%s: %s", path, error);
+		else if (discovered && discovered->refused)
+			fprintf(stderr, "%s: %zu left out: %s\n", found, discovered->refused, discovered->refusal);
 	}
+	discovered_free(discovered);
 	ruleset_free(set);
 	return image;
 }
 
 int policy_compile(struct cli *cli)
 {
-	const char *out = cli->config.image, *path = NULL;
+	const char *out = cli->config.image, *path = NULL, *found = NULL;
 	char error[CLI_ERROR_MAX];
 	size_t len, rules;
 
@@ -56,6 +62,10 @@ int policy_compile(struct cli *cli)
 			if (++i == cli->argc)
 				return cli_usage(cli, "-o: the name of the image is missing");
 			out = cli->argv[i];
+		} else if (!strcmp(cli->argv[i], "--discovered")) {
+			if (++i == cli->argc)
+				return cli_usage(cli, "--discovered: the name of a file of findings is missing");
+			found = cli->argv[i];
 		} else if (path || cli->argv[i][0] == '-') {
 			return cli_usage(cli, "%s: not expected", cli->argv[i]);
 		} else {
@@ -65,7 +75,7 @@ int policy_compile(struct cli *cli)
 	if (!path)
 		return cli_usage(cli, "the name of a file with rules is missing");
 	uint64_t now = (uint64_t)time(NULL);
-	void *image = compile_file(path, now, &len, &rules);
+	void *image = compile_file(path, found, now, &len, &rules);
 	if (!image)
 		return CLI_FAILED;
 	int rc = image_write(out, image, len, error, sizeof(error));
@@ -115,7 +125,7 @@ int policy_check(struct cli *cli)
 		return check_rule(cli, cli->argv[0] + 7);
 	if (cli->argc != 1 || cli->argv[0][0] == '-')
 		return cli_usage(cli, "one file, or one --rule");
-	void *image = compile_file(cli->argv[0], (uint64_t)time(NULL), &len, &rules);
+	void *image = compile_file(cli->argv[0], NULL, (uint64_t)time(NULL), &len, &rules);
 	if (!image)
 		return CLI_FAILED;
 	free(image);

@@ -39,9 +39,10 @@ static const struct cli_command commands[] = {
 	 "why, with examples and what their clients would have been told. --enforce takes mode and percent away from all rules.",
 	 policy_try},
 	{"policy", "compile",
-	 "FILE [-o IMAGE]\n"
+	 "FILE [-o IMAGE] [--discovered FOUND]\n"
 	 "Makes a policy image of a text file of rules, without Redis. IMAGE is by default the one of the\n"
-	 "configuration. A bad line is named, and nothing is written.",
+	 "configuration. A bad line is named, and nothing is written. FOUND is a JSON file of what an agent\n"
+	 "would have found: MX, TLSA, MTA-STS, probes, where STARTTLS was seen.",
 	 policy_compile},
 	{"policy", "check",
 	 "FILE | --rule \"KEY attribute=value ...\"\n"

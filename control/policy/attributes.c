@@ -291,7 +291,8 @@ static void print_text(const struct attribute *a, const struct rule *rule, FILE 
 
 static const struct attribute attributes[] = {
 	WORDS("level", "none may encrypt dane dane-only fingerprint verify secure block",
-	      "what is asked of the session; none touches nothing, may upgrades where offered", values.level),
+	      "what is asked of the session; none touches nothing, may upgrades where offered; a domain without one: as DANE or MTA-STS has it",
+	      values.level),
 	ROW("match", "hostname, nexthop, dot-nexthop, mx.example.org, .example.org or *.example.org, with ':' between",
 	    "names accepted in the certificate; default hostname for verify, nexthop:dot-nexthop for secure", parse_match,
 	    print_match, match, ALL_KINDS),
@@ -315,6 +316,7 @@ static const struct attribute attributes[] = {
 	WORDS("unknown", "tls pass reset", "flows joined in the middle: what is TLS passes, all pass, or none", values.unknown),
 	WORDS("nonsmtp", "pass reset", "bytes on port 25 that are not SMTP", values.nonsmtp),
 	WORDS("overload", "pass reset", "no room to take a session over: pass it in clear (none, may), or refuse with 421 (the others)", values.overload),
+	WORDS("stripped", "pass refuse", "STARTTLS seen at this server before, and not offered now: pass as the level has it, or refuse even at may", values.stripped),
 	ROW("pool", "NAME", "the worker pool of this destination", parse_pool, print_text, pool,
 	    KIND(PROVIDER) | KIND(DEFAULT)),
 	ROW("domains", "example.org or .example.org, with ',' between", "recipient domains that have this provider's rule",

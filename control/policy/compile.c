@@ -15,35 +15,12 @@
 
 #define SECTION_ALIGN 8
 
-struct compiler {
-	const struct ruleset *set;
-	uint64_t now;
-	struct strings strings;
-	struct image_rule *rules;
-	uint32_t rule_count;
-	uint32_t *matches;
-	uint32_t match_count;
-	struct image_fingerprint *fingerprints;
-	uint32_t fingerprint_count;
-	struct domain_table domains, inbound_domains;
-	struct image_destination *destinations;
-	const char **provider_names; /* by destination */
-	uint32_t destination_count;
-	struct prefix_table prefixes, clients, inbound;
-	struct discovered *discovered; /* NULL: none */
-	struct place *places;
-	size_t place_count;
-	uint32_t *rule_at, *destination_at; /* by index in `set`: of a domain or provider that is in force; IMAGE_NONE */
-	uint32_t default_rule, inbound_rule;
-	struct why why;
-};
-
-static bool expired(const struct compiler *c, const struct rule *rule)
+bool compile_expired(const struct compiler *c, const struct rule *rule)
 {
 	return rule->values.expires && rule->values.expires <= c->now;
 }
 
-static void add_match(struct compiler *c, struct image_rule *out, const char *pattern)
+void compile_add_match(struct compiler *c, struct image_rule *out, const char *pattern)
 {
 	c->matches[c->match_count++] = strings_put(&c->strings, pattern);
 	out->match_count++;
@@ -54,14 +31,14 @@ static void add_matches(struct compiler *c, const struct rule *rule, struct imag
 {
 	out->match_first = c->match_count;
 	for (size_t i = 0; i < rule->match.count; i++)
-		add_match(c, out, rule->match.items[i]);
+		compile_add_match(c, out, rule->match.items[i]);
 	if (rule->match.count)
 		return;
 	if (rule->values.level == LEVEL_VERIFY) {
-		add_match(c, out, "hostname");
+		compile_add_match(c, out, "hostname");
 	} else if (rule->values.level == LEVEL_SECURE) {
-		add_match(c, out, "nexthop");
-		add_match(c, out, "dot-nexthop");
+		compile_add_match(c, out, "nexthop");
+		compile_add_match(c, out, "dot-nexthop");
 	}
 }
 
@@ -80,7 +57,21 @@ static const char *servername_of(const struct rule *rule)
 	return rule->servername && strcmp(rule->servername, "hostname") != 0 ? rule->servername : "";
 }
 
-static uint32_t add_rule(struct compiler *c, const struct rule *rule)
+/* What a dane rule is where the DNS has no records: may, right behind it. */
+static void add_may(struct compiler *c, const struct rule *rule, struct image_rule *dane)
+{
+	struct image_rule *may = dane + 1;
+
+	*may = *dane;
+	may->level = LEVEL_MAY;
+	if (!attribute_given(rule, "protocols"))
+		may->protocol_min = 0;
+	if (!attribute_given(rule, "overload"))
+		may->overload = PASS_PASS;
+	dane->otherwise = c->rule_count++;
+}
+
+uint32_t compile_add_rule(struct compiler *c, const struct rule *rule)
 {
 	struct image_rule *out = &c->rules[c->rule_count];
 
@@ -94,7 +85,10 @@ static uint32_t add_rule(struct compiler *c, const struct rule *rule)
 	out->reason = strings_put(&c->strings, rule->reason);
 	add_matches(c, rule, out);
 	add_fingerprints(c, rule, out);
-	return c->rule_count++;
+	c->rule_count++;
+	if (out->level == LEVEL_DANE && out->kind != POLICY_INBOUND)
+		add_may(c, rule, out);
+	return (uint32_t)(out - c->rules);
 }
 
 static uint32_t add_builtin(struct compiler *c, const char *name, enum policy_kind kind)
@@ -129,19 +123,19 @@ static void add_defaults(struct compiler *c)
 {
 	const struct rule *star = ruleset_find(c->set, "*"), *inbound = ruleset_find(c->set, "inbound:*");
 
-	if (star && expired(c, star))
+	if (star && compile_expired(c, star))
 		star = NULL;
-	if (inbound && expired(c, inbound))
+	if (inbound && compile_expired(c, inbound))
 		inbound = NULL;
-	c->default_rule = star ? add_rule(c, star) : add_builtin(c, "*", POLICY_DEFAULT);
-	c->inbound_rule = inbound ? add_rule(c, inbound) : add_builtin(c, "inbound:*", POLICY_INBOUND);
+	c->default_rule = star ? compile_add_rule(c, star) : add_builtin(c, "*", POLICY_DEFAULT);
+	c->inbound_rule = inbound ? compile_add_rule(c, inbound) : add_builtin(c, "inbound:*", POLICY_INBOUND);
 	add_destination(c, "*", c->default_rule, star ? star->pool : "", star ? servername_of(star) : "");
 }
 
 static int add_provider(struct compiler *c, const struct rule *rule, size_t at)
 {
 	/* Without a level it is there for its pool and its counters: the rule stays that of "*". */
-	uint32_t index = attribute_given(rule, "level") ? add_rule(c, rule) : c->default_rule;
+	uint32_t index = attribute_given(rule, "level") ? compile_add_rule(c, rule) : c->default_rule;
 	uint32_t destination;
 
 	if (c->destination_count == IMAGE_DESTINATIONS_MAX)
@@ -151,7 +145,7 @@ static int add_provider(struct compiler *c, const struct rule *rule, size_t at)
 	c->destination_at[at] = destination;
 	for (size_t i = 0; i < rule->nets.count; i++)
 		prefix_table_add(&c->prefixes, &rule->nets.items[i], destination);
-	for (size_t i = 0; i < rule->domains.count; i++)
+	for (size_t i = 0; i < rule->domains.count && attribute_given(rule, "level"); i++)
 		domain_table_add(&c->domains,
 				 (struct domain_entry){strings_put(&c->strings, rule->domains.items[i]), index, false});
 	return 0;
@@ -163,7 +157,7 @@ static int add_net(struct compiler *c, struct prefix_table *table, const struct 
 
 	if (net_parse(key_subject(rule->key), &net, &c->why) != 0)
 		return -EINVAL;
-	prefix_table_add(table, &net, add_rule(c, rule));
+	prefix_table_add(table, &net, compile_add_rule(c, rule));
 	return 0;
 }
 
@@ -175,7 +169,7 @@ static int add_inbound(struct compiler *c, const struct rule *rule)
 		return 0;
 	if (key_subject_is_net(subject))
 		return add_net(c, &c->inbound, rule);
-	domain_table_add(&c->inbound_domains, (struct domain_entry){strings_put(&c->strings, subject), add_rule(c, rule), true});
+	domain_table_add(&c->inbound_domains, (struct domain_entry){strings_put(&c->strings, subject), compile_add_rule(c, rule), true});
 	return 0;
 }
 
@@ -184,7 +178,7 @@ static int add_one(struct compiler *c, size_t at)
 	const struct rule *rule = ruleset_at(c->set, at);
 	const char *unsupported;
 
-	if (expired(c, rule))
+	if (compile_expired(c, rule))
 		return 0;
 	unsupported = rule_unsupported(rule);
 	if (unsupported)
@@ -192,7 +186,9 @@ static int add_one(struct compiler *c, size_t at)
 	switch (rule->kind) {
 	case POLICY_DOMAIN:
 	case POLICY_PARENT:
-		c->rule_at[at] = add_rule(c, rule);
+		if (!attribute_given(rule, "level")) /* found.c */
+			return 0;
+		c->rule_at[at] = compile_add_rule(c, rule);
 		domain_table_add(&c->domains, (struct domain_entry){strings_put(&c->strings, rule->name), c->rule_at[at], true});
 		return 0;
 	case POLICY_PROVIDER:
@@ -233,7 +229,7 @@ static uint32_t place_destination(struct compiler *c, const struct place *place)
 	if (provider)
 		return add_destination(c, rule->name, c->rule_at[place->rule], rule->pool, place->mx);
 	if (!rule)
-		return add_destination(c, place->mx, c->default_rule, star && !expired(c, star) ? star->pool : "", place->mx);
+		return add_destination(c, place->mx, c->default_rule, star && !compile_expired(c, star) ? star->pool : "", place->mx);
 	return add_destination(c, rule->name, c->rule_at[place->rule], rule->pool, *servername_of(rule) ? servername_of(rule) : place->mx);
 }
 
@@ -271,7 +267,9 @@ static int add_all(struct compiler *c)
 	}
 	if (fingerprints > IMAGE_FINGERPRINTS_MAX)
 		return why_set(&c->why, "%zu fingerprints; %u is the most", fingerprints, IMAGE_FINGERPRINTS_MAX);
-	c->rules = must(calloc(count + 2, sizeof(*c->rules)));
+	matches += found_matches_max(c->discovered);
+	/* dane has may behind it, in each case. */
+	c->rules = must(calloc(2 * count + 4 + found_rules_max(c->set), sizeof(*c->rules)));
 	c->matches = must(calloc(matches + 1, sizeof(*c->matches)));
 	c->fingerprints = must(calloc(fingerprints + 1, sizeof(*c->fingerprints)));
 	c->destinations = must(calloc(count + c->place_count + 1, sizeof(*c->destinations)));
@@ -286,6 +284,10 @@ static int add_all(struct compiler *c)
 			return err;
 	}
 	add_places(c);
+	if (found_add(c) != 0)
+		return -EINVAL;
+	if (c->rule_count > IMAGE_RULES_MAX)
+		return why_set(&c->why, "%u rules with those that dane and MTA-STS bring; %u is the most", c->rule_count, IMAGE_RULES_MAX);
 	if (c->strings.full)
 		return why_set(&c->why, "more than %u bytes of names and texts", IMAGE_STRINGS_MAX);
 	return 0;
@@ -351,14 +353,14 @@ static uint8_t *assemble(const struct compiler *c, uint64_t generation, size_t *
 	h.inbound4 = place(&end, (uint32_t)c->inbound.count4, sizeof(struct image_prefix4));
 	h.inbound6 = place(&end, (uint32_t)c->inbound.count6, sizeof(struct image_prefix6));
 	h.inbound_domains = place(&end, c->inbound_domains.slot_count, sizeof(struct image_domain));
-	h.servers = place(&end, 0, sizeof(struct image_server));
-	h.hosts = place(&end, 0, sizeof(struct image_host));
-	h.tlsa = place(&end, 0, sizeof(struct image_tlsa));
-	h.octets = place(&end, 0, 1);
-	h.sts = place(&end, 0, sizeof(struct image_sts));
-	h.probed = place(&end, 0, sizeof(struct image_probed));
-	h.probed_names = place(&end, 0, sizeof(uint32_t));
-	h.seen = place(&end, 0, sizeof(struct image_seen));
+	h.servers = place(&end, (uint32_t)c->servers.server_count, sizeof(struct image_server));
+	h.hosts = place(&end, (uint32_t)c->servers.host_count, sizeof(struct image_host));
+	h.tlsa = place(&end, (uint32_t)c->servers.tlsa_count, sizeof(struct image_tlsa));
+	h.octets = place(&end, (uint32_t)c->servers.octet_count, 1);
+	h.sts = place(&end, (uint32_t)c->sts_count, sizeof(struct image_sts));
+	h.probed = place(&end, (uint32_t)c->servers.probed_count, sizeof(struct image_probed));
+	h.probed_names = place(&end, (uint32_t)c->servers.probed_name_count, sizeof(uint32_t));
+	h.seen = place(&end, (uint32_t)c->servers.seen_count, sizeof(struct image_seen));
 	h.strings = place(&end, (uint32_t)c->strings.len, 1);
 	h.total_bytes = end;
 	image = must(calloc(1, end));
@@ -369,6 +371,14 @@ static uint8_t *assemble(const struct compiler *c, uint64_t generation, size_t *
 	put_section(image, &h.fingerprints, c->fingerprints);
 	put_section(image, &h.inbound_domains, c->inbound_domains.slots);
 	put_section(image, &h.strings, c->strings.bytes);
+	put_section(image, &h.servers, c->servers.servers);
+	put_section(image, &h.hosts, c->servers.hosts);
+	put_section(image, &h.tlsa, c->servers.tlsa);
+	put_section(image, &h.octets, c->servers.octets);
+	put_section(image, &h.sts, c->sts);
+	put_section(image, &h.probed, c->servers.probed);
+	put_section(image, &h.probed_names, c->servers.probed_names);
+	put_section(image, &h.seen, c->servers.seen);
 	put_prefixes(image, &h.prefix4, &h.prefix6, &c->prefixes);
 	put_prefixes(image, &h.client4, &h.client6, &c->clients);
 	put_prefixes(image, &h.inbound4, &h.inbound6, &c->inbound);
@@ -405,6 +415,8 @@ static void dispose(struct compiler *c)
 	free(c->destinations);
 	free(c->provider_names);
 	free(c->places);
+	free(c->sts);
+	servers_dispose(&c->servers);
 	free(c->rule_at);
 	free(c->destination_at);
 }
@@ -418,14 +430,23 @@ void *ruleset_compile_discovered(const struct ruleset *set, struct discovered *d
 				 size_t *len, char *error, size_t error_len)
 {
 	struct compiler c = {.set = set, .now = now, .discovered = discovered};
+	struct discovered_claim *valid = NULL;
+	const struct discovered_claim *claims = discovered ? discovered->claims : NULL;
+	size_t claim_count = discovered ? discovered->count : 0;
 	uint8_t *image = NULL;
 	int err;
 
 	strings_init(&c.strings);
 	if (discovered) {
-		discovered->prefixes = discovered->ties = discovered->left_out = 0;
-		discovered->tie[0] = 0;
+		discovered->prefixes = discovered->ties = discovered->left_out = discovered->refused = 0;
+		discovered->tie[0] = discovered->refusal[0] = 0;
+		size_t valid_count;
+
+		valid = discovered_claims_valid(discovered, &valid_count);
+		discovered->claims = valid;
+		discovered->count = valid_count;
 		c.places = discovered_places(discovered, set, now, &c.place_count);
+		servers_build(&c.servers, &c.strings, discovered, now);
 	}
 	err = add_all(&c);
 	if (!err)
@@ -443,6 +464,11 @@ void *ruleset_compile_discovered(const struct ruleset *set, struct discovered *d
 		err = check_own(&c, image, *len);
 	}
 	dispose(&c);
+	if (discovered) {
+		discovered->claims = claims;
+		discovered->count = claim_count;
+	}
+	free(valid);
 	if (!err)
 		return image;
 	free(image);

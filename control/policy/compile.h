@@ -33,8 +33,10 @@ struct domain_table {
 };
 void domain_table_dispose(struct domain_table *t);
 void domain_table_add(struct domain_table *t, struct domain_entry entry);
-/* 0, or -EINVAL: one name in two providers, or more than the image can hold. */
+/* 0, or -EINVAL: one name in two providers, or more than the image can hold. May be called again after more was added. */
 int domain_table_build(struct domain_table *t, const struct strings *strings, const struct image_rule *rules, struct why *why);
+/* The rule of that very name in a table that has been built; IMAGE_NONE. */
+uint32_t domain_table_find(const struct domain_table *t, const struct strings *strings, const char *name);
 
 /* ---- prefixes.c ---- */
 struct prefix_entry {
@@ -62,5 +64,63 @@ struct place {
 struct net discovered_net(const uint8_t addr[16]);
 /* Ascending by address; the caller frees. `discovered->ties` and `tie` are filled in. */
 struct place *discovered_places(struct discovered *discovered, const struct ruleset *set, uint64_t now, size_t *count);
+
+
+/* ---- servers.c ---- */
+struct servers {
+	struct image_server *servers;
+	struct image_host *hosts;
+	struct image_tlsa *tlsa;
+	uint8_t *octets;
+	struct image_probed *probed;
+	uint32_t *probed_names;
+	struct image_seen *seen;
+	size_t server_count, host_count, tlsa_count, octet_count, probed_count, probed_name_count, seen_count;
+	size_t tlsa_room, octet_room, probed_name_room;
+};
+/* One finding that no image can hold. */
+void discovered_refuse(struct discovered *discovered, const char *what, const char *name, const char *why);
+/* The claims whose names an image can hold; the caller frees. */
+struct discovered_claim *discovered_claims_valid(struct discovered *discovered, size_t *count);
+void servers_build(struct servers *s, struct strings *strings, struct discovered *discovered, uint64_t now);
+void servers_dispose(struct servers *s);
+/* The domains (offsets of their names) that have a server whose TLSA records, or their failure, bind a session. */
+uint32_t *servers_bound(const struct servers *s, size_t *count);
+bool servers_binds(const uint32_t *bound, size_t count, uint32_t domain);
+
+/* ---- compile.c and found.c ---- */
+struct compiler {
+	const struct ruleset *set;
+	uint64_t now;
+	struct strings strings;
+	struct image_rule *rules;
+	uint32_t rule_count;
+	uint32_t *matches;
+	uint32_t match_count;
+	struct image_fingerprint *fingerprints;
+	uint32_t fingerprint_count;
+	struct domain_table domains, inbound_domains;
+	struct image_destination *destinations;
+	const char **provider_names; /* by destination */
+	uint32_t destination_count;
+	struct prefix_table prefixes, clients, inbound;
+	struct discovered *discovered; /* NULL: none */
+	struct place *places;
+	size_t place_count;
+	struct servers servers;
+	struct image_sts *sts;
+	size_t sts_count;
+	uint32_t *rule_at, *destination_at; /* by index in `set`: of a domain or provider that is in force; IMAGE_NONE */
+	uint32_t default_rule, inbound_rule;
+	struct why why;
+};
+bool compile_expired(const struct compiler *c, const struct rule *rule);
+void compile_add_match(struct compiler *c, struct image_rule *out, const char *pattern);
+uint32_t compile_add_rule(struct compiler *c, const struct rule *rule);
+
+/* found.c: room that the rules of what is discovered will need, and the rules. 0, or -EINVAL with c->why. */
+size_t found_rules_max(const struct ruleset *set);
+size_t found_matches_max(const struct discovered *discovered);
+int found_add(struct compiler *c);
 
 #endif

@@ -6,7 +6,8 @@
  *
  * - An address in a provider's own nets is that provider's, whatever the DNS says of others: the operator wrote it.
  * - Else it goes to the provider that lists one of its domains; of two, to the first by name, and that is told.
- * - Else it is a plain domain's. At MAIL only the address is known, and a host may serve many domains: were the
+ * - Else it is a plain domain's, one with a level: what is discovered for one without decides at each RCPT. At MAIL only the
+ *   address is known, and a host may serve many domains: were the
  *   rule of one of them to decide, another's mail would be refused, or let go, by a rule that nobody gave it. So
  *   the address gets a domain's rule only if all domains that the agent knows behind it have an equal one, and
  *   if the server stands in one of them by its own name (mx.example.org for example.org): a hoster's server has
@@ -199,7 +200,7 @@ static const char *agreed_name(const struct placing *p, size_t first, size_t end
  * a server's name that is not known; and "none" would keep the dataplane from looking at RCPTs, "block" refuse all. */
 static bool decides_at_mail(const struct rule *rule, const char *mx)
 {
-	if (rule->values.level == LEVEL_NONE || rule->values.level == LEVEL_BLOCK)
+	if (!attribute_given(rule, "level") || rule->values.level == LEVEL_NONE || rule->values.level == LEVEL_BLOCK)
 		return false;
 	for (size_t i = 0; i < rule->match.count; i++) {
 		const char *pattern = rule->match.items[i];

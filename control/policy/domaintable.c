@@ -92,3 +92,17 @@ int domain_table_build(struct domain_table *t, const struct strings *strings, co
 	}
 	return err;
 }
+
+uint32_t domain_table_find(const struct domain_table *t, const struct strings *strings, const char *name)
+{
+	uint32_t mask = t->slot_count - 1;
+	uint32_t slot = (uint32_t)policy_domain_hash(name, strlen(name)) & mask;
+
+	for (unsigned i = 0; t->slot_count && i <= IMAGE_PROBES_MAX; i++, slot = (slot + 1) & mask) {
+		if (t->slots[slot].name == IMAGE_NONE)
+			break;
+		if (strcmp(strings->bytes + t->slots[slot].name, name) == 0)
+			return t->slots[slot].rule;
+	}
+	return IMAGE_NONE;
+}

@@ -41,33 +41,51 @@ static bool has_literal_match(const struct rule *rule)
 	return false;
 }
 
-/* A rule that is asked before a recipient is known has no next hop to compare with. */
+/* "hostname" alone, as by default for verify. */
+static bool compares_hostname(const struct rule *rule)
+{
+	for (size_t i = 0; i < rule->match.count; i++)
+		if (strcmp(rule->match.items[i], "hostname") != 0)
+			return false;
+	return rule->match.count || rule->values.level == LEVEL_VERIFY;
+}
+
+/* A rule that compares with the server's name alone. For all the world, or for a customer, no name is known of most servers; a
+ * provider's are, where the DNS of its domains tells them, or where it has one name. From outside no certificate is seen. */
 static int check_match(const struct rule *rule, struct why *why)
 {
 	const char *level = policy_level_name((enum policy_level)rule->values.level);
+	bool named = rule->kind == POLICY_PROVIDER && (rule->domains.count || (rule->servername && strcmp(rule->servername, "hostname") != 0));
 
 	if (rule->values.level != LEVEL_VERIFY && rule->values.level != LEVEL_SECURE)
 		return 0;
-	if (rule->kind == POLICY_DOMAIN || rule->kind == POLICY_PARENT || has_literal_match(rule))
+	if (rule->kind == POLICY_DOMAIN || rule->kind == POLICY_PARENT || named || has_literal_match(rule))
 		return 0;
-	return why_set(why, "level=%s: no name to match: the rule is asked before a recipient's domain is known; "
+	if (rule->kind != POLICY_INBOUND && !compares_hostname(rule))
+		return 0; /* it waits for the recipient's domain */
+	return why_set(why, "level=%s: no name to match: the names of most servers are not known; "
 		       "add match=mx.example.org or match=.example.org, the names in the servers' certificates", level);
 }
 
+/* Without a level a domain's rule is what is discovered for it: DANE, then MTA-STS, else as if there were no rule. A
+ * provider's is that for each of its domains=; at MAIL it has the rule of "*", also where it lists none. */
 static int check_level(const struct rule *rule, struct why *why)
 {
-	static const char *const without_level[] = {"domains", "match", "mode", "percent", "on_fail", "protocols",
-						    "ciphers", "exclude", "fingerprints", "e2e", "unknown", "nonsmtp",
-						    "overload"};
+	static const char *const needs_level[] = {"match", "fingerprints", "unknown", "nonsmtp", "mode", "percent", "on_fail", "protocols",
+						  "ciphers", "exclude", "e2e", "overload", "stripped"};
+	size_t count = sizeof(needs_level) / sizeof(needs_level[0]);
 
 	if (attribute_given(rule, "level") || rule->kind == POLICY_DEFAULT)
 		return 0;
-	if (rule->kind != POLICY_PROVIDER)
+	if (rule->kind == POLICY_DOMAIN)
+		count = 2;
+	else if (rule->kind == POLICY_PROVIDER && rule->domains.count)
+		count = 4;
+	else if (rule->kind != POLICY_PROVIDER)
 		return why_set(why, "level: missing; one of %s", rule_attribute(0)->values);
-	/* A provider may be there for its pool and its counters alone, and then has the rule of "*". */
-	for (size_t i = 0; i < sizeof(without_level) / sizeof(without_level[0]); i++)
-		if (attribute_given(rule, without_level[i]))
-			return why_set(why, "%s: needs a level beside it; one of %s", without_level[i], rule_attribute(0)->values);
+	for (size_t i = 0; i < count; i++)
+		if (attribute_given(rule, needs_level[i]))
+			return why_set(why, "%s: needs a level beside it; one of %s", needs_level[i], rule_attribute(0)->values);
 	return 0;
 }
 

@@ -7,6 +7,7 @@
  *
  * A line:  example.org level=verify match=mx.example.org:.example.org protocols=>=TLSv1.2 reason="bank, 2027"
  * A Postfix policy line is one too: example.org verify match=mx.example.org ("level=" may be left out).
+ * A domain without a level, "example.org" alone: as discovered, DANE and then MTA-STS, else as if the key were not there.
  * Values with blanks stand in double quotes, where \\ and \" mean themselves; # begins a comment.
  * Keys:    example.org  .example.org  *  provider:google  client:10.0.0.0/8  inbound:*  inbound:example.org
  * In Redis the same key stands behind "waxseal:policy:", "waxseal:provider:" ... as policy.md says.

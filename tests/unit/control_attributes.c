@@ -25,6 +25,8 @@ static const struct { const char *key, *name, *value, *printed; } good[] = {
 	{"example.org", "unknown", "tls", NULL},
 	{"example.org", "nonsmtp", "reset", "reset"},
 	{"example.org", "overload", "reset", "reset"},
+	{"example.org", "stripped", "refuse", "refuse"},
+	{"example.org", "stripped", "pass", NULL},
 	{"provider:lab", "pool", "Gold", "gold"},
 	{"*", "pool", "gold", "gold"},
 	{"provider:lab", "domains", "Example.org,.example.net", "example.org,.example.net"},

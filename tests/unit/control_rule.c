@@ -50,8 +50,8 @@ static void wrong_lines(void **state)
 	char longest[RULES_LINE_MAX + 2], many[1024] = "example.org";
 
 	(void)state;
-	h_refuses("example.org", "level: missing; one of none may");
-	h_refuses("example.org mode=observe", "level: missing");
+	h_refuses(".example.org", "level: missing; one of none may");
+	h_refuses("client:10.0.0.0/8 mode=observe", "level: missing");
 	h_refuses("inbound:* mode=observe", "level: missing");
 	h_refuses("a..b may", "a..b: not a domain");
 	h_refuses("example.org may encrypt", "encrypt: not an attribute; write name=value");
@@ -76,14 +76,22 @@ static void rules_that_make_no_sense(void **state)
 {
 	(void)state;
 	h_refuses("* verify", "no name to match");
-	h_refuses("* secure match=nexthop", "no name to match");
+	h_refuses("inbound:* secure", "no name to match");
+	h_refuses("* secure match=hostname", "no name to match");
+	rule_free(h_rule("* secure")); /* it waits for the recipient's domain */
+	rule_free(h_rule("provider:p verify domains=example.org"));
+	rule_free(h_rule("provider:p verify nets=10.0.0.0/8 servername=mx.example.org"));
 	h_refuses("provider:p secure nets=10.0.0.0/8 match=hostname", "no name to match");
 	rule_free(h_rule("provider:p secure nets=10.0.0.0/8 match=.example.org"));
 	rule_free(h_rule("example.org verify"));
 	h_refuses("example.org fingerprint", "no fingerprints");
 	h_refuses("provider:p encrypt", "nets: missing");
 	h_refuses("provider:p nets=10.0.0.0/8 mode=observe", "mode: needs a level");
-	h_refuses("provider:p domains=example.org", "domains: needs a level");
+	h_refuses("provider:p domains=example.org unknown=pass", "unknown: needs a level");
+	h_refuses("example.org match=nexthop", "match: needs a level");
+	h_refuses("example.org fingerprints=" SHA, "fingerprints: needs a level");
+	rule_free(h_rule("provider:p domains=example.org mode=observe"));
+	rule_free(h_rule("example.org mode=observe percent=10 stripped=refuse"));
 }
 
 static void defaults(void **state)
