@@ -217,21 +217,14 @@ static enum stats_recipient would_be(struct policy_decision decision)
 	return decision.action == POLICY_REJECT ? RCPT_WOULD_REJECT : RCPT_WOULD_DEFER;
 }
 
-/* The recipient may go to the server as it is spoken to now. */
-static enum outcome send_recipient(struct takeover *t, const char *domain, struct stats_destination *named)
+/* The MAIL that has waited for a recipient that may go to the server, and the reply to it; then the recipient's turn comes again. */
+static enum outcome send_deferred_mail(struct takeover *t)
 {
-	struct pending entry = {.verb = SMTP_RCPT, .named = named};
-
-	if (t->transaction == MAIL_DEFERRED) { /* its MAIL first, and the reply to that */
-		if (t->pipeline.count)
-			return HOLD;
-		t->transaction = MAIL_SENT;
-		forward(t, t->deferred, t->deferred_len, &(struct pending){.verb = SMTP_MAIL, .quiet_ok = true});
+	if (t->pipeline.count)
 		return HOLD;
-	}
-	strlcpy(entry.domain, domain, sizeof(entry.domain));
-	forward_line(t, &entry);
-	return DONE;
+	t->transaction = MAIL_SENT;
+	forward(t, t->deferred, t->deferred_len, &(struct pending){.verb = SMTP_MAIL, .quiet_ok = true});
+	return HOLD;
 }
 
 static enum outcome rcpt(struct takeover *t, const struct smtp_command *command, enum smtp_verb verb)
@@ -258,32 +251,31 @@ static enum outcome rcpt(struct takeover *t, const struct smtp_command *command,
 			upgrade_begin(t);
 		return HOLD;
 	}
+	/* Without a rule of its own: the destination's may have waited for a domain to compare names with. */
+	struct policy_verdict own = rule ? decide_rule(t, rule, domain) : names_of_recipient(t, domain);
+	struct policy_verdict verdict = rule ? with_minimum(t, own, domain) : own;
+	bool allowed = policy_effect(verdict.decision) == POLICY_ALLOW;
+	if (allowed && t->transaction == MAIL_DEFERRED && t->upstream != UPSTREAM_GONE)
+		return send_deferred_mail(t);
+
+	const char *name = rule ? policy_string(t->env->image(t->env->context), rule->name) : NULL;
+	struct pending entry = {.verb = SMTP_RCPT, .named = name ? stats_destination(t->env->stats, name) : NULL};
 	note_sts(t, domain);
-	struct stats_destination *named = NULL;
-	if (!rule) { /* the destination's has waited for a domain to compare names with */
-		struct policy_verdict verdict = names_of_recipient(t, domain);
-		if (policy_effect(verdict.decision) != POLICY_ALLOW) {
-			note_recipient(t, domain, verdict.decision.action == POLICY_REJECT ? RCPT_REJECTED : RCPT_DEFERRED, NULL);
-			return refuse(t, verdict, domain);
-		}
-	} else {
-		struct policy_verdict own = decide_rule(t, rule, domain), verdict = with_minimum(t, own, domain);
-		struct policy_decision decision = own.decision;
-		named = stats_destination(t->env->stats, policy_string(t->env->image(t->env->context), rule->name));
-		if (named != t->destination)
-			named->reasons[decision.reason]++;
-		if (policy_effect(verdict.decision) != POLICY_ALLOW) {
-			note_recipient(t, domain, verdict.decision.action == POLICY_REJECT ? RCPT_REJECTED : RCPT_DEFERRED, named);
-			return refuse(t, verdict, domain);
-		}
-		if (decision.observed && decision.action != POLICY_ALLOW) {
-			named->would[decision.action]++;
-			note_recipient(t, domain, would_be(decision), named);
-		}
+	if (entry.named && entry.named != t->destination)
+		entry.named->reasons[own.decision.reason]++;
+	if (!allowed) {
+		note_recipient(t, domain, verdict.decision.action == POLICY_REJECT ? RCPT_REJECTED : RCPT_DEFERRED, entry.named);
+		return refuse(t, verdict, domain);
+	}
+	if (entry.named && own.decision.observed && own.decision.action != POLICY_ALLOW) {
+		entry.named->would[own.decision.action]++;
+		note_recipient(t, domain, would_be(own.decision), entry.named);
 	}
 	if (t->upstream == UPSTREAM_GONE)
 		return pass(t, command, SMTP_RCPT);
-	return send_recipient(t, domain, named);
+	strlcpy(entry.domain, domain, sizeof(entry.domain));
+	forward_line(t, &entry);
+	return DONE;
 }
 
 static enum outcome data(struct takeover *t, const struct smtp_command *command, enum smtp_verb verb)

@@ -209,12 +209,13 @@ static void test_recipient_in_clear_by_its_own_rule(void **state)
 static void test_observed_recipient_of_a_server_with_tls(void **state)
 {
 	(void)state;
-	POLICY("* level=may mode=observe", "tls.example level=encrypt", "watch.example level=encrypt mode=observe");
+	POLICY("* level=may mode=observe", "tls.example level=encrypt", "watch.example level=encrypt mode=observe", "shut.example level=block mode=observe");
 	scene_begin();
-	says(CLIENT, MAIL "RCPT TO:<b@watch.example>\r\n");
+	says(CLIENT, MAIL "RCPT TO:<b@watch.example>\r\nRCPT TO:<b@shut.example>\r\n");
 	hears(SERVER, MAIL);
 	says(SERVER, "250 ok\r\n");
-	hears(SERVER, "RCPT TO:<b@watch.example>\r\n");
+	hears(SERVER, "RCPT TO:<b@watch.example>\r\nRCPT TO:<b@shut.example>\r\n");
+	assert_int_equal(stats_destination(w.env.stats, "shut.example")->would[POLICY_DEFER], 1);
 	assert_int_equal(stats_destination(w.env.stats, "watch.example")->would[POLICY_DEFER], 0);
 	assert_int_equal(stats_destination(w.env.stats, "watch.example")->recipients[RCPT_WOULD_DEFER], 0);
 }
@@ -233,6 +234,7 @@ static void test_why_it_may_is_counted_as_it_went(void **state)
 	says(SERVER, "250 ok\r\n");
 	assert_int_equal(all->reasons[REASON_UPGRADED], 1);
 	assert_int_equal(all->reasons[REASON_CLEAR_ALLOWED], 0);
+	assert_int_equal(stats_destination(w.env.stats, "tls.example")->reasons[REASON_UPGRADED], 1); /* it has had two turns */
 	assert_int_equal(outcome().reason, REASON_UPGRADED);
 }
 
