@@ -14,13 +14,12 @@ import warnings
 
 from lab.ca import Authority, der, pin, tlsa, with_chain
 from lab.dialogue import Dialogue, client_context
-from lab.lab import XDP, server_context
+from lab.lab import WEB, XDP, server_context
 from lab.mta import Message, wait_for
-from lab.namespaces import ipv4
+from lab.namespaces import ipv4, ipv6
 from lab.postfix import PostfixServer
 from lab.sink import Behaviour, Sink
 from lab.sts import Site, Web, policy
-from lab.lab import WEB
 from table_rows import ROWS
 
 FIRST = 51             # the first row's server
@@ -128,12 +127,14 @@ class Scene:
 
     def address(self, row):
         row = self.server_of(row)
-        return ipv4("client", 30 + [r.id for r in self.rows if r.inbound].index(row.id)) if row.inbound else ipv4("server", self.numbers[row.id])
+        if row.inbound:
+            return ipv4("client", 30 + [r.id for r in self.rows if r.inbound].index(row.id))
+        return (ipv6 if "v6" in row.dns else ipv4)("server", self.numbers[row.id])
 
     def client_address(self, row):
         for number in row.option("from", row.client):
             return ipv4("client", int(number))
-        return ipv4("server" if row.inbound else "client", CLIENT)
+        return (ipv6 if "v6" in row.dns else ipv4)("server" if row.inbound else "client", CLIENT)
 
     @functools.cached_property
     def pairs(self):
@@ -216,7 +217,7 @@ class Scene:
             if "nomx" not in row.dns:
                 zones.put(row.domain, "MX", f"10 {host}.")
             if server is row:
-                zones.put(host, "A", self.address(row))
+                zones.put(host, "AAAA" if "v6" in row.dns else "A", self.address(row))
                 self.put_tlsa(row, host)
             self.put_sts(row, host)
 

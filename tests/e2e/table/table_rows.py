@@ -12,7 +12,8 @@ client   plain, helo, pipelined, tls, tls1.2, tls1.1, inbound; `from=N`: its add
 end      how the event says that the session ended; `cut` also: the client saw its connection end
 reply    of each RCPT, or of the command that was refused instead
 result   type of RFC 8460 in the event; "-": none
-counters of the destination, beside sessions.DIRECTION.END, each raised by one (NAME*2: by two); without a dot: reasons.NAME
+counters of the destination, beside sessions.DIRECTION.END, each raised by one (NAME*2: by two); without a dot: reasons.NAME;
+         @NAME: of the destination that the row's own domain names, where the server belongs to another; @DESTINATION:NAME
 postfix  "=": the same rule given to Postfix's smtp comes to the same; a word: what Postfix comes to instead, and README.md says
          why; "-": Postfix cannot be given the row
 """
@@ -63,11 +64,15 @@ class Row:
 
     @property
     def counted(self):
-        """{counter: how much the row adds to it}."""
-        found = {f"sessions.{'inbound' if self.inbound else 'outbound'}.{self.end}": 1}
+        """[(destination, "" for the server's, counter, how much the row adds to it)]."""
+        found = [("", f"sessions.{'inbound' if self.inbound else 'outbound'}.{self.end}", 1)]
         for word in self.counters:
             name, _, times = word.partition("*")
-            found[name if "." in name else f"reasons.{name}"] = int(times or 1)
+            destination = ""
+            if name.startswith("@"):
+                destination, _, name = name[1:].rpartition(":")
+                destination = destination or self.domain
+            found.append((destination, name if "." in name else f"reasons.{name}", int(times or 1)))
         return found
 
     @property
