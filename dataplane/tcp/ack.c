@@ -69,7 +69,7 @@ static void progress(struct tcp_endpoint *ep, const struct tcp_segment *segment,
 	if (ep->sacked.count && ep->sacked.at[0].start == ack)
 		tcp_ranges_clear(&ep->sacked);
 	bool recovering = ep->recovery == TCP_RECOVERY;
-	tcp_recovery_acked(ep, acked);
+	tcp_recovery_acked(ep, acked, segment->tsecr);
 	if (!recovering)
 		tcp_congestion_acked(ep, acked, flight, now_us);
 	tcp_rtx_restart(ep, now_us);
@@ -112,16 +112,16 @@ bool tcp_acknowledged(struct tcp_endpoint *ep, const struct tcp_segment *segment
 	if (tcp_over(ep))
 		return true;
 	window(ep, segment, now_us);
-	if (!tcp_flight(ep) || moved) {
-		if (moved && news)
-			tcp_recovery_duplicate(ep);
+	if (ep->sack_ok) {
+		if (news || moved) {
+			tcp_rack_delivered(ep, segment->tsecr, now_us);
+			tcp_rack_expired(ep, now_us);
+		}
 		return true;
 	}
-	/* RFC 6675: with SACK, a duplicate is what brings news; RFC 5681, 2, without. */
-	bool duplicate = ep->sack_ok ? news : !segment->payload_len && !(segment->flags & TCP_FIN) && ep->snd_edge == edge;
-	if (duplicate) {
+	if (tcp_flight(ep) && !moved && !segment->payload_len && !(segment->flags & TCP_FIN) && ep->snd_edge == edge) { /* RFC 5681, 2 */
 		ep->dup_acks++;
-		if (!ep->sack_ok && ep->recovery != TCP_LOSS)
+		if (ep->recovery != TCP_LOSS)
 			ep->dup_bytes = min_u32(ep->dup_bytes + tcp_payload_max(ep), tcp_flight(ep));
 		tcp_recovery_duplicate(ep);
 	}

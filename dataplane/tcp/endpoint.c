@@ -32,7 +32,7 @@ void tcp_enter_state(struct tcp_endpoint *ep, enum tcp_state state)
 	BUG_ON(!(edges[ep->state] & 1u << state));
 	ep->state = state;
 	if (state == TCP_CLOSED || state == TCP_DEAD) {
-		ep->rtx_at_us = ep->delayed_ack_at_us = ep->keepalive_at_us = ep->time_wait_at_us = TCP_NEVER;
+		ep->rtx_at_us = ep->delayed_ack_at_us = ep->keepalive_at_us = ep->time_wait_at_us = ep->rack_at_us = TCP_NEVER;
 		ep->ack_now = ep->probe_due = ep->keepalive_due = false;
 	}
 	if (state == TCP_TIME_WAIT)
@@ -45,6 +45,7 @@ void tcp_die(struct tcp_endpoint *ep)
 	ep->rst_seq = seq_after(ep->snd_nxt, ep->snd_edge) ? seq_max(ep->snd_edge, ep->snd_una) : ep->snd_nxt;
 	tcp_ring_drop(&ep->out, ep->snd_end, true);
 	tcp_ranges_clear(&ep->sacked);
+	tcp_ranges_clear(&ep->lost);
 }
 
 static uint16_t bounded_mss(uint16_t mss)
@@ -70,9 +71,9 @@ static void adopt_receiving(struct tcp_endpoint *ep, const struct tcp_adoption *
 
 static void adopt_sending(struct tcp_endpoint *ep, const struct tcp_adoption *adoption)
 {
-	ep->snd_una = ep->lost = ep->rxt = adoption->snd_una;
+	ep->snd_una = adoption->snd_una;
 	ep->snd_nxt = ep->snd_end = adoption->snd_nxt;
-	ep->recover = ep->snd_una - 1;
+	ep->recover = ep->dsack_round = ep->snd_una - 1;
 	ep->snd_edge = ep->snd_una + adoption->snd_wnd;
 	ep->max_snd_wnd = adoption->snd_wnd;
 	ep->snd_wl1 = adoption->rcv_nxt;
@@ -98,7 +99,8 @@ struct tcp_endpoint *tcp_adopt(struct tcp_pool *pool, const struct tcp_adoption 
 	ep->limits = *limits;
 	ep->sack_ok = adoption->sack_ok;
 	ep->ts_ok = adoption->ts_ok;
-	ep->rtx_at_us = ep->delayed_ack_at_us = ep->time_wait_at_us = ep->retry_at_us = TCP_NEVER;
+	ep->rtx_at_us = ep->delayed_ack_at_us = ep->time_wait_at_us = ep->retry_at_us = ep->rack_at_us = TCP_NEVER;
+	ep->reorder_steps = 1;
 	ep->sent_us = now_us;
 	ep->challenge_at_us = now_us;
 	adopt_sending(ep, adoption);
@@ -111,6 +113,7 @@ struct tcp_endpoint *tcp_adopt(struct tcp_pool *pool, const struct tcp_adoption 
 		tcp_free(ep);
 		return NULL;
 	}
+	tcp_sent_note(ep, ep->snd_una, unacked, true, now_us); /* when they really left is not known */
 	tcp_rtx_restart(ep, now_us);
 	tcp_keepalive_restart(ep, now_us);
 	return ep;

@@ -3,7 +3,7 @@
  *
  * Enters: the endpoint's state. Leaves: segments through `emit`. The state moves on only after emit has
  * taken a segment, so that a missing frame costs a millisecond and nothing else. What goes out first is
- * RFC 6675's NextSeg(): lost bytes, new ones, then bytes that may be lost, then one rescue of the tail.
+ * RFC 6675's NextSeg(): lost bytes, new ones, then one rescue of the tail. What is lost, rack.c says.
  */
 #include "private.h"
 
@@ -99,6 +99,7 @@ static bool transmit_new(struct sender *s, uint32_t len, bool fin)
 	bool last = ep->snd_nxt + len == ep->snd_end;
 	if (!transmit(s, ep->snd_nxt, (uint8_t)((fin ? TCP_FIN : 0) | (last && len ? TCP_PSH : 0)), len))
 		return false;
+	tcp_sent_note(ep, ep->snd_nxt, len + fin, false, s->now_us);
 	ep->snd_nxt += len + fin;
 	ep->sent_us = s->now_us;
 	if (fin)
@@ -120,8 +121,13 @@ static bool transmit_again(struct sender *s, uint32_t seq, uint32_t span)
 	bool last = seq + len == ep->snd_end;
 	if (!transmit(s, seq, (uint8_t)((fin ? TCP_FIN : 0) | (last && len ? TCP_PSH : 0)), len))
 		return false;
+	tcp_sent_note(ep, seq, span, true, s->now_us);
 	ep->retransmits++;
 	ep->retransmit_first = false;
+	if (!ep->undo.retransmitted) {
+		ep->undo.retransmitted = true;
+		ep->undo.ts = tcp_ts_now(ep, s->now_us);
+	}
 	ep->sent_us = s->now_us;
 	/* Karn, for the timed segment itself. A hole before it only makes the sample longer: safe, and without it a
 	 * lossy path that has no timestamps would keep its backed-off RTO for ever. */
@@ -136,26 +142,22 @@ static bool cwnd_allows(const struct tcp_endpoint *ep, uint32_t len)
 	return !pipe || pipe + len <= ep->cwnd;
 }
 
-/* Sends unSACKed bytes from rxt on, below `end`; false: the congestion window or emit says stop. */
-static bool send_again(struct sender *s, uint32_t end)
+/* Sends what is lost once more; false: the congestion window or emit says stop. */
+static bool send_again(struct sender *s)
 {
 	struct tcp_endpoint *ep = s->ep;
-	while (seq_before(ep->rxt, end)) {
-		uint32_t until, seq = tcp_ranges_gap(&ep->sacked, ep->rxt, end, &until);
-		if (!seq_before(seq, end)) {
-			ep->rxt = end;
-			break;
-		}
+	while (ep->lost.count) {
+		uint32_t seq = ep->lost.at[0].start;
 		if (!seq_before(seq, ep->snd_edge) && seq != ep->snd_end)
 			return true; /* beyond a window that has shrunk */
-		uint32_t span = min_u32(until - seq, payload_room(ep));
+		uint32_t span = min_u32(ep->lost.at[0].end - seq, payload_room(ep));
 		if (seq_after(ep->snd_edge, seq))
 			span = min_u32(span, ep->snd_edge - seq);
 		if (!ep->retransmit_first && !cwnd_allows(ep, span))
 			return false;
 		if (!transmit_again(s, seq, span))
 			return false;
-		ep->rxt = seq + span;
+		tcp_ranges_drop(&ep->lost, seq + span);
 	}
 	return true;
 }
@@ -184,15 +186,13 @@ static bool send_new(struct sender *s)
 	}
 }
 
-/* RFC 6675, NextSeg (3) and (4): only in recovery, and only when there was nothing new to send. */
+/* RFC 6675, NextSeg (4): only in recovery, and only when there was nothing else to send. */
 static void send_rescue(struct sender *s)
 {
 	struct tcp_endpoint *ep = s->ep;
 	if (ep->recovery != TCP_RECOVERY || !ep->sack_ok || !ep->sacked.count)
 		return;
 	const struct tcp_sack *highest = &ep->sacked.at[ep->sacked.count - 1];
-	if (!send_again(s, highest->start))
-		return;
 	if (ep->rescued || !seq_after(ep->snd_nxt, highest->end))
 		return;
 	uint32_t tail = ep->snd_nxt - highest->end, span = min_u32(tail, payload_room(ep));
@@ -235,7 +235,7 @@ static void send_due(struct sender *s)
 	if (!s->blocked && !tcp_window_zero(ep)) {
 		if (seq_after(ep->snd_end, ep->snd_nxt))
 			tcp_congestion_idle(ep, s->now_us);
-		if (send_again(s, ep->lost)) {
+		if (send_again(s)) {
 			uint64_t before = ep->segments_out;
 			if (send_new(s) && ep->segments_out == before)
 				send_rescue(s);

@@ -2,8 +2,8 @@
  * private.h - what the files of tcp/ share: the endpoint, its byte rings and its sets of ranges.
  *
  * Names are RFC 9293's. All sequence arithmetic is modulo 2^32; everything in one endpoint lies within 2^31.
- * `sacked` is the scoreboard of RFC 6675, `lost` and `rxt` its marks: bytes below `lost` that are not sacked
- * count as lost, those below `rxt` have been sent again (HighRxt). Outside of a recovery both equal snd_una.
+ * `sacked` is the scoreboard of RFC 6675; `lost` holds the bytes that count as lost and have not been sent again yet.
+ * `sent` is RFC 8985's list of transmissions in the order of time.
  */
 #ifndef WAXSEAL_TCP_PRIVATE_H
 #define WAXSEAL_TCP_PRIVATE_H
@@ -37,12 +37,15 @@ enum {
 	TCP_CHALLENGES_MAX = 10,    /* challenge ACKs in TCP_CHALLENGE_PERIOD_US (RFC 5961, 7) */
 	TCP_KEEPALIVE_PROBES_MAX = 9,
 	TCP_RECEIVE_FIRST = 65536,  /* bytes offered before the peer has shown its rate */
+	TCP_SENT_MAX = 256,         /* transmissions whose time is known: a full send buffer, and some of it again */
+	TCP_REORDER_PERSIST = 16,   /* recoveries for which a wider reordering window stays (RFC 8985, 6.2) */
 	TCP_RECENT_MAX = 4,         /* arrivals remembered for the order of SACK blocks (RFC 2018, 4) */
 	TCP_OPTION_TS_BYTES = 12,
 	TCP_OPTIONS_MAX = 40,
 };
 #define TCP_RTO_FIRST_US (1 * SECONDS)
 #define TCP_RTO_MIN_US (200 * MILLISECONDS)
+#define TCP_REORDER_MIN_US (1 * MILLISECONDS) /* the clock of time stamps, and about what a timer here can do */
 #define TCP_RTO_MAX_US (60 * SECONDS)
 #define TCP_DELAYED_ACK_US (40 * MILLISECONDS)
 #define TCP_TIME_WAIT_US (5 * SECONDS)
@@ -89,6 +92,7 @@ struct tcp_ranges {
 };
 bool tcp_ranges_add(struct tcp_ranges *ranges, uint32_t start, uint32_t end); /* false: no place */
 void tcp_ranges_drop(struct tcp_ranges *ranges, uint32_t before);
+void tcp_ranges_cut(struct tcp_ranges *ranges, uint32_t start, uint32_t end); /* without a place for two halves, the whole stays */
 void tcp_ranges_clear(struct tcp_ranges *ranges);
 uint32_t tcp_ranges_covered(const struct tcp_ranges *ranges, uint32_t start, uint32_t end); /* bytes of [start, end) */
 /* First byte at or after seq outside of all ranges; *until: where the next range begins, at most `end`. */
@@ -110,6 +114,12 @@ struct tcp_cubic { /* RFC 9438 */
 	uint64_t k_ms;
 };
 
+struct tcp_sent {
+	uint64_t at_us;
+	uint32_t start, end;
+	bool again, over; /* over: delivered, or lost */
+};
+
 struct tcp_endpoint {
 	enum tcp_state state;
 	enum tcp_recovery recovery;
@@ -123,20 +133,31 @@ struct tcp_endpoint {
 	uint8_t snd_wscale, rcv_wscale;
 	bool sack_ok, ts_ok, fin_queued, fin_sent, fin_acked;
 	uint16_t mss;
-	struct tcp_ranges sacked;
-	uint32_t lost, rxt, recover;
+	struct tcp_ranges sacked, lost;
+	uint32_t recover;
 	uint32_t dup_acks, acked_last;
 	uint32_t dup_bytes; /* dup_bytes: without SACK, bytes that duplicate ACKs say have arrived */
 	bool retransmit_first, rescued, cwnd_limited;
+	struct tcp_sent sent[TCP_SENT_MAX];
+	unsigned sent_first, sent_count;
+	uint64_t rack_us, rack_rtt_us, rack_at_us; /* of the delivered segment that was sent last: when, its round trip; and the timer */
+	uint32_t rack_end, fack, dsack_round;
+	bool reordering;
+	uint16_t reorder_steps, reorder_persist;
 
 	/* congestion control */
 	const struct tcp_congestion *congestion;
 	uint32_t cwnd, ssthresh, cwnd_bytes; /* cwnd_bytes: acknowledged since the last increase */
 	struct tcp_cubic cubic;
+	struct { /* what a recovery changed, until its first ACK says whether there was a loss (RFC 4015) */
+		bool possible, retransmitted;
+		uint32_t cwnd, ssthresh, ts;
+		struct tcp_cubic cubic;
+	} undo;
 	uint64_t sent_us; /* last data */
 
 	/* round trip */
-	uint64_t srtt_us, rttvar_us, rto_us;
+	uint64_t srtt_us, rttvar_us, rto_us, min_rtt_us;
 	unsigned backoff, tries;
 	bool timing;
 	uint32_t timed_seq;
@@ -202,12 +223,21 @@ bool tcp_acknowledged(struct tcp_endpoint *ep, const struct tcp_segment *segment
 
 /* sack.c */
 bool tcp_scoreboard(struct tcp_endpoint *ep, const struct tcp_segment *segment, uint64_t now_us); /* true: new information */
-uint32_t tcp_lost_edge(const struct tcp_endpoint *ep);
 uint32_t tcp_pipe(const struct tcp_endpoint *ep);
-void tcp_recovery_acked(struct tcp_endpoint *ep, uint32_t acked);
-void tcp_recovery_duplicate(struct tcp_endpoint *ep);
+bool tcp_lose(struct tcp_endpoint *ep, uint32_t start, uint32_t end); /* its unSACKed bytes are lost; false: no place to note it */
+void tcp_recovery_acked(struct tcp_endpoint *ep, uint32_t acked, uint32_t tsecr);
+void tcp_recovery_duplicate(struct tcp_endpoint *ep); /* without SACK */
+void tcp_recovery_begin(struct tcp_endpoint *ep);     /* something is lost */
 void tcp_recovery_timeout(struct tcp_endpoint *ep);
 void tcp_mark_lost(struct tcp_endpoint *ep); /* everything in flight goes out again, without a congestion event */
+
+/* rack.c */
+void tcp_sent_note(struct tcp_endpoint *ep, uint32_t start, uint32_t len, bool again, uint64_t now_us);
+void tcp_sent_forget(struct tcp_endpoint *ep);
+void tcp_rack_delivered(struct tcp_endpoint *ep, uint32_t tsecr, uint64_t now_us);
+void tcp_rack_expired(struct tcp_endpoint *ep, uint64_t now_us); /* what is lost by now; sets rack_at_us, the next time to look */
+void tcp_rack_duplicate(struct tcp_endpoint *ep);               /* a DSACK: something was sent again in vain */
+void tcp_rack_recovered(struct tcp_endpoint *ep);
 
 /* congestion.c */
 struct tcp_congestion {

@@ -59,6 +59,37 @@ void tcp_ranges_drop(struct tcp_ranges *ranges, uint32_t before)
 	}
 }
 
+void tcp_ranges_cut(struct tcp_ranges *ranges, uint32_t start, uint32_t end)
+{
+	uint32_t i = search(ranges, start);
+	while (seq_before(start, end) && i < ranges->count && seq_before(ranges->at[i].start, end)) {
+		struct tcp_sack *at = &ranges->at[i], right = {seq_max(end, at->start), at->end};
+		bool left = seq_before(at->start, start);
+		if (!seq_after(at->end, start)) { /* touches only */
+			i++;
+			continue;
+		}
+		if (left && seq_before(right.start, right.end)) {
+			if (ranges->count == TCP_RANGES_MAX)
+				return;
+			ranges->total -= end - start;
+			replace(ranges, i, 0, 1);
+			ranges->at[i].start = ranges->at[i + 1].start;
+			ranges->at[i].end = start;
+			ranges->at[i + 1] = right;
+			return;
+		}
+		ranges->total -= seq_min(at->end, end) - seq_max(at->start, start);
+		if (left)
+			at->end = start;
+		else if (seq_before(right.start, right.end))
+			*at = right;
+		else
+			replace(ranges, i, 1, 0);
+		i += left || seq_before(right.start, right.end);
+	}
+}
+
 void tcp_ranges_clear(struct tcp_ranges *ranges)
 {
 	ranges->count = 0;

@@ -31,6 +31,7 @@ void tcp_rtt_seed(struct tcp_endpoint *ep, uint64_t rtt_us)
 {
 	ep->srtt_us = rtt_us < TCP_RTO_MAX_US ? rtt_us : TCP_RTO_MAX_US;
 	ep->rttvar_us = ep->srtt_us / 2;
+	ep->min_rtt_us = rtt_us ? ep->srtt_us : UINT64_MAX;
 	if (rtt_us)
 		set_rto(ep);
 	else
@@ -43,6 +44,8 @@ void tcp_rtt_sample(struct tcp_endpoint *ep, uint64_t rtt_us)
 		rtt_us = TCP_RTO_MAX_US;
 	if (!rtt_us)
 		rtt_us = 1;
+	if (rtt_us < ep->min_rtt_us)
+		ep->min_rtt_us = rtt_us;
 	if (!ep->srtt_us) {
 		tcp_rtt_seed(ep, rtt_us);
 		return;
@@ -108,7 +111,7 @@ static unsigned keepalive_expired(struct tcp_endpoint *ep, uint64_t now_us)
 
 uint64_t tcp_deadline_us(const struct tcp_endpoint *ep)
 {
-	const uint64_t at[] = {ep->rtx_at_us, ep->delayed_ack_at_us, ep->keepalive_at_us, ep->time_wait_at_us, ep->retry_at_us};
+	const uint64_t at[] = {ep->rtx_at_us, ep->delayed_ack_at_us, ep->keepalive_at_us, ep->time_wait_at_us, ep->retry_at_us, ep->rack_at_us};
 	uint64_t first = TCP_NEVER;
 	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++)
 		if (at[i] < first)
@@ -131,6 +134,8 @@ unsigned tcp_tick(struct tcp_endpoint *ep, uint64_t now_us)
 		ep->delayed_ack_at_us = TCP_NEVER;
 		ep->ack_now = true;
 	}
+	if (now_us >= ep->rack_at_us)
+		tcp_rack_expired(ep, now_us);
 	if (now_us >= ep->rtx_at_us)
 		events |= rtx_expired(ep, now_us);
 	if (!tcp_over(ep) && now_us >= ep->keepalive_at_us)

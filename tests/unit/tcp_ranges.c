@@ -66,6 +66,15 @@ static void it_agrees_with_a_flag_a_byte(void **state)
 		uint32_t end = start + len < SPAN ? start + len : SPAN;
 		if (tcp_ranges_add(&ranges, OUT + start, OUT + end))
 			memset(flag + start, true, end - start);
+		if (turn % 3 == 2) { /* a full set may keep the whole of what was to become two */
+			bool full = ranges.count == TCP_RANGES_MAX;
+			uint32_t from = floor + random % (SPAN - floor), to = from + (random >> 16) % 60;
+			to = to < SPAN ? to : SPAN;
+			if (!full) {
+				tcp_ranges_cut(&ranges, OUT + from, OUT + to);
+				memset(flag + from, false, to - from);
+			}
+		}
 		if (turn % 50 == 49 && floor < SPAN - 100) {
 			floor += 20;
 			tcp_ranges_drop(&ranges, OUT + floor);
@@ -82,12 +91,29 @@ static void it_agrees_with_a_flag_a_byte(void **state)
 	}
 }
 
+static void a_cut_in_a_full_set_never_takes_too_much(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < TCP_RANGES_MAX; i++)
+		assert_true(tcp_ranges_add(&ranges, OUT + 20 * i, OUT + 20 * i + 10));
+	tcp_ranges_cut(&ranges, OUT + 3, OUT + 6);
+	assert_int_equal(ranges.total, 10 * TCP_RANGES_MAX);
+	tcp_ranges_cut(&ranges, OUT + 5, OUT + 25);
+	assert_int_equal(ranges.total, 10 * TCP_RANGES_MAX - 10);
+	tcp_ranges_cut(&ranges, OUT + 30, OUT + 40); /* touches, and takes nothing */
+	assert_int_equal(ranges.total, 10 * TCP_RANGES_MAX - 10);
+	tcp_ranges_cut(&ranges, OUT, OUT + 20 * TCP_RANGES_MAX);
+	assert_int_equal(ranges.count, 0);
+	assert_int_equal(ranges.total, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(neighbours_merge, setup),
 		cmocka_unit_test_setup(the_set_is_bounded, setup),
 		cmocka_unit_test_setup(gaps_are_found, setup),
+		cmocka_unit_test_setup(a_cut_in_a_full_set_never_takes_too_much, setup),
 		cmocka_unit_test_setup(it_agrees_with_a_flag_a_byte, setup),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,135 @@
+/*
+ * rack.c - loss by time: RFC 8985 (RACK), for peers that send SACK. Three segments above a hole (RFC 6675) are the
+ * special case of a path that has shown no reordering; with a small window, or where the retransmission itself is
+ * lost, they never come, and only time tells.
+ *
+ * Enters: each transmission with its time; what has been delivered. Leaves: `lost`, and rack_at_us, when the next
+ * segment would count as lost. The transmissions are a bounded ring in the order of time; past TCP_SENT_MAX the oldest
+ * is forgotten, and the retransmission timer is left for it.
+ */
+#include "private.h"
+
+void tcp_sent_note(struct tcp_endpoint *ep, uint32_t start, uint32_t len, bool again, uint64_t now_us)
+{
+	if (!ep->sack_ok || !len)
+		return;
+	if (ep->sent_count == TCP_SENT_MAX) {
+		ep->sent_first = (ep->sent_first + 1) % TCP_SENT_MAX;
+		ep->sent_count--;
+	}
+	ep->sent[(ep->sent_first + ep->sent_count++) % TCP_SENT_MAX] = (struct tcp_sent){now_us, start, start + len, again, false};
+}
+
+void tcp_sent_forget(struct tcp_endpoint *ep)
+{
+	ep->sent_count = 0;
+	ep->rack_at_us = TCP_NEVER;
+}
+
+static bool delivered(const struct tcp_endpoint *ep, const struct tcp_sent *sent)
+{
+	if (!seq_after(sent->end, ep->snd_una))
+		return true;
+	const struct tcp_sack *range = ep->sacked.count ? tcp_ranges_find(&ep->sacked, seq_max(sent->start, ep->snd_una)) : NULL;
+	return range && !seq_after(sent->end, range->end);
+}
+
+static bool sent_after(uint64_t at_us, uint32_t end, uint64_t other_at_us, uint32_t other_end)
+{
+	return at_us > other_at_us || (at_us == other_at_us && seq_after(end, other_end));
+}
+
+/* RFC 8985, 6.2, steps 2 and 3. */
+static void note_delivery(struct tcp_endpoint *ep, const struct tcp_sent *sent, uint32_t tsecr, uint64_t now_us)
+{
+	uint64_t rtt_us = now_us - sent->at_us;
+	if (sent->again) { /* which of the copies arrived? */
+		if (ep->ts_ok && tsecr && seq_before(tsecr, tcp_ts_now(ep, sent->at_us)))
+			return;
+		if (rtt_us < ep->min_rtt_us)
+			return;
+	} else {
+		ep->reordering |= ep->rack_us && seq_before(sent->end, ep->fack);
+	}
+	ep->fack = ep->rack_us ? seq_max(ep->fack, sent->end) : sent->end;
+	if (!ep->rack_us || sent_after(sent->at_us, sent->end, ep->rack_us, ep->rack_end)) {
+		ep->rack_us = sent->at_us;
+		ep->rack_end = sent->end;
+		ep->rack_rtt_us = rtt_us;
+	}
+}
+
+void tcp_rack_delivered(struct tcp_endpoint *ep, uint32_t tsecr, uint64_t now_us)
+{
+	/* Without holes only the first ones can have arrived. */
+	for (unsigned i = 0; i < ep->sent_count; i++) {
+		struct tcp_sent *sent = &ep->sent[(ep->sent_first + i) % TCP_SENT_MAX];
+		if (sent->over)
+			continue;
+		if (delivered(ep, sent)) {
+			note_delivery(ep, sent, tsecr, now_us);
+			sent->over = true;
+		} else if (!ep->sacked.count && ep->recovery == TCP_OPEN) {
+			break;
+		}
+	}
+	while (ep->sent_count && ep->sent[ep->sent_first].over) {
+		ep->sent_first = (ep->sent_first + 1) % TCP_SENT_MAX;
+		ep->sent_count--;
+	}
+}
+
+/* RFC 8985, 6.2, step 4. */
+static uint64_t reorder_window_us(const struct tcp_endpoint *ep)
+{
+	bool three = ep->sacked.count >= TCP_DUP_THRESHOLD || ep->sacked.total > (TCP_DUP_THRESHOLD - 1) * tcp_payload_max(ep);
+	if (!ep->reordering && (three || ep->recovery != TCP_OPEN))
+		return 0;
+	uint64_t window_us = ep->min_rtt_us / 4 * ep->reorder_steps;
+	if (window_us > ep->srtt_us)
+		window_us = ep->srtt_us;
+	return window_us > TCP_REORDER_MIN_US ? window_us : TCP_REORDER_MIN_US;
+}
+
+void tcp_rack_expired(struct tcp_endpoint *ep, uint64_t now_us)
+{
+	uint64_t patience_us = ep->rack_rtt_us + reorder_window_us(ep);
+	bool found = false;
+
+	ep->rack_at_us = TCP_NEVER;
+	if (!ep->sack_ok || !ep->rack_us)
+		return;
+	for (unsigned i = 0; i < ep->sent_count; i++) {
+		struct tcp_sent *sent = &ep->sent[(ep->sent_first + i) % TCP_SENT_MAX];
+		if (sent->at_us > ep->rack_us)
+			break;
+		if (sent->over || !sent_after(ep->rack_us, ep->rack_end, sent->at_us, sent->end))
+			continue;
+		if (sent->at_us + patience_us > now_us) {
+			ep->rack_at_us = sent->at_us + patience_us; /* they are in the order of time: the first is the next */
+			break;
+		}
+		if (!tcp_lose(ep, seq_max(sent->start, ep->snd_una), sent->end))
+			continue;
+		sent->over = true;
+		found = true;
+	}
+	if (found)
+		tcp_recovery_begin(ep);
+}
+
+void tcp_rack_duplicate(struct tcp_endpoint *ep)
+{
+	if (seq_before(ep->snd_una, ep->dsack_round))
+		return;
+	ep->dsack_round = ep->snd_nxt;
+	ep->reorder_persist = TCP_REORDER_PERSIST;
+	if (ep->reorder_steps < UINT16_MAX)
+		ep->reorder_steps++;
+}
+
+void tcp_rack_recovered(struct tcp_endpoint *ep)
+{
+	if (ep->reorder_persist && !--ep->reorder_persist)
+		ep->reorder_steps = 1;
+}
