@@ -185,10 +185,13 @@ async def send_one(s, address, message, recipient, context=None, pause=None):
     return outcome
 
 
-def send_many(namespace, jobs, at_once=None):
-    """`jobs`: (address, message, recipient, context or None); all at once, or that many. Their outcomes, in order."""
+def send_many(namespace, jobs, at_once=None, congestion=None):
+    """`jobs`: (address, message, recipient, context or None); all at once, or that many. Their outcomes, in order.
+    `congestion`: the clients' congestion control, if not the system's default."""
     with namespace.entered():
         sockets = [socket.socket(socket.AF_INET6 if ":" in job[0] else socket.AF_INET) for job in jobs]
+    for s in sockets if congestion else ():
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
 
     async def everything():
         places = asyncio.Semaphore(at_once or len(jobs) or 1)

@@ -22,10 +22,11 @@ def bad_wires(first_seed, sides=("client", "server")):
     return {side: {**BAD, "seed": first_seed + i} for i, side in enumerate(sides)}
 
 
-def send(lab, mails, size, tls=False):
+def send(lab, mails, size, tls=False, congestion=None):
     """By the event-driven client to Postfix, AT_ONCE at a time; the messages, and the seconds that each session took."""
     messages, context = [Message(size, seed=i % BODIES) for i in range(mails)], client_context() if tls else None
-    outcomes = send_many(lab.client, [(ipv4("server", TLS), message, recipient_of(message), context) for message in messages], AT_ONCE)
+    outcomes = send_many(lab.client, [(ipv4("server", TLS), message, recipient_of(message), context) for message in messages],
+                         AT_ONCE, congestion)
     refused = [(outcome.last.text, outcome.error) for outcome in outcomes if outcome.last.code != 250 or outcome.error]
     assert not refused, f"{len(refused)} of {mails}: {refused[:5]}"
     return messages, [outcome.seconds for outcome in outcomes]

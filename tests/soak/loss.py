@@ -16,17 +16,17 @@ def session_rate(seconds):
     return len(seconds) * SIZE / 1e6 / sum(seconds)
 
 
-def times(lab, sides, seed, middle, tls, mails):
+def times(lab, sides, seed, middle, tls, mails, congestion):
     """Seconds of each session; every mail has arrived."""
     with lab.impaired(**lossy.bad_wires(seed, sides)) as impairers:
         if middle == "waxseal":
             lab.start_appliance().rules(default={"level": "encrypt", "mode": "enforce"})
-            messages, seconds = lossy.send(lab, mails, SIZE, tls)
+            messages, seconds = lossy.send(lab, mails, SIZE, tls, congestion)
             lossy.arrived(lab, messages, over_tls=True)
             lab.end_appliance()
         else:
             with lossy.bridged(lab):
-                messages, seconds = lossy.send(lab, mails, SIZE, tls)
+                messages, seconds = lossy.send(lab, mails, SIZE, tls, congestion)
                 lossy.arrived(lab, messages, over_tls=tls)
         lossy.impairments_happened(impairers)
     return seconds
