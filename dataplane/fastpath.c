@@ -122,14 +122,10 @@ static uint64_t unix_time_us(void *context)
 
 /* ---- I/O ---- */
 
-static void to_worker(struct fastpath *fastpath, struct rte_mbuf *mbuf, enum port_side from, unsigned index, uint64_t now)
+static void to_worker(struct fastpath *fastpath, struct rte_mbuf *mbuf, enum port_side from, unsigned index)
 {
 	if (index >= fastpath->workers)
 		index = 0; /* a pool names a worker that this configuration does not have */
-	if (fastpath->workers == 1) {
-		worker_input(fastpath->worker[0], mbuf, from, now);
-		return;
-	}
 	mbuf->port = (uint16_t)from;
 	if (rte_ring_sp_enqueue(fastpath->to_worker[index], mbuf)) {
 		stats_inc(io_stats(fastpath), STAT_drop_ring);
@@ -139,13 +135,16 @@ static void to_worker(struct fastpath *fastpath, struct rte_mbuf *mbuf, enum por
 
 static unsigned receive(struct fastpath *fastpath, enum port_side from, uint64_t now)
 {
-	struct rte_mbuf *mbufs[PORT_BURST_MAX], *pass[PORT_BURST_MAX];
-	unsigned count = port_receive(fastpath->ports, from, mbufs, PORT_BURST_MAX), passing = 0;
+	struct rte_mbuf *mbufs[PORT_BURST_MAX], *pass[PORT_BURST_MAX], *smtp[PORT_BURST_MAX];
+	unsigned count = port_receive(fastpath->ports, from, mbufs, PORT_BURST_MAX), passing = 0, inspected = 0;
 
 	for (unsigned i = 0; i < count; i++) {
 		const struct verdict *verdict = port_verdict(rte_pktmbuf_mtod(mbufs[i], uint8_t *));
 		if (verdict->magic == WAXSEAL_VERDICT_MAGIC && (verdict->action == VERDICT_SMTP || verdict->action == VERDICT_ICMP)) {
-			to_worker(fastpath, mbufs[i], from, verdict->worker, now);
+			if (fastpath->workers == 1)
+				smtp[inspected++] = mbufs[i];
+			else
+				to_worker(fastpath, mbufs[i], from, verdict->worker);
 		} else if (verdict->magic == WAXSEAL_VERDICT_MAGIC && verdict->action == VERDICT_FORWARD) {
 			pass[passing++] = mbufs[i];
 		} else {
@@ -155,6 +154,8 @@ static unsigned receive(struct fastpath *fastpath, enum port_side from, uint64_t
 			rte_pktmbuf_free(mbufs[i]);
 		}
 	}
+	if (inspected)
+		worker_input(fastpath->worker[0], smtp, inspected, from, now);
 	if (passing) {
 		unsigned sent = port_send(fastpath->ports, port_other(from), pass, passing);
 		stats_add(io_stats(fastpath), STAT_forward_packets, sent);
@@ -246,8 +247,11 @@ static void worker_loop(struct fastpath *fastpath, unsigned index)
 		uint64_t began = rte_rdtsc(), now = now_us(fastpath);
 		worker_set_image(worker, policy_swap_current(fastpath->swap, index + 1));
 		unsigned count = rte_ring_sc_dequeue_burst(fastpath->to_worker[index], (void **)mbufs, PORT_BURST_MAX, NULL);
-		for (unsigned i = 0; i < count; i++)
-			worker_input(worker, mbufs[i], mbufs[i]->port, now);
+		for (unsigned i = 0, run; i < count; i += run) { /* what came in on one port together goes in together */
+			for (run = 1; i + run < count && mbufs[i + run]->port == mbufs[i]->port; run++)
+				;
+			worker_input(worker, mbufs + i, run, mbufs[i]->port, now);
+		}
 		worker_tick(worker, now);
 		answer_flows(fastpath, index, now);
 		turned(&fastpath->lcore[index + 1], began, count);

@@ -48,15 +48,18 @@ void session_set_deadline(struct worker *worker, struct session *session, uint64
 
 static void flush(struct worker *worker, enum port_side port)
 {
-	if (worker->tx_count[port])
-		worker->config.transmit(worker->config.context, port, worker->tx[port], worker->tx_count[port]);
+	if (!worker->tx_count[port])
+		return;
+	stats_add(worker->stats, STAT_tx_packets, worker->tx_count[port]);
+	stats_add(worker->stats, STAT_tx_bytes, worker->tx_bytes[port]);
+	worker->config.transmit(worker->config.context, port, worker->tx[port], worker->tx_count[port]);
 	worker->tx_count[port] = 0;
+	worker->tx_bytes[port] = 0;
 }
 
 void worker_tx(struct worker *worker, enum port_side port, struct rte_mbuf *mbuf)
 {
-	stats_inc(worker->stats, STAT_tx_packets);
-	stats_add(worker->stats, STAT_tx_bytes, rte_pktmbuf_pkt_len(mbuf));
+	worker->tx_bytes[port] += rte_pktmbuf_pkt_len(mbuf);
 	worker->tx[port][worker->tx_count[port]++] = mbuf;
 	if (worker->tx_count[port] == WORKER_TX_MAX)
 		flush(worker, port);
@@ -91,7 +94,7 @@ void worker_frame_tx(struct worker *worker, enum port_side port, struct rte_mbuf
 /* ---- frames in ---- */
 
 /* ICMP about a flow that was taken over concerns waxseal's endpoint; about any other it passes (RFC 5927). */
-static void icmp(struct worker *worker, struct rte_mbuf *mbuf, enum port_side from)
+static void icmp(struct worker *worker, struct rte_mbuf *mbuf, enum port_side from, uint32_t hash)
 {
 	struct packet_icmp icmp;
 	if (packet_icmp_parse(&icmp, rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_data_len(mbuf))) {
@@ -101,8 +104,8 @@ static void icmp(struct worker *worker, struct rte_mbuf *mbuf, enum port_side fr
 		memcpy(key.client, to_server ? icmp.addr_src : icmp.addr_dst, 16);
 		memcpy(key.server, to_server ? icmp.addr_dst : icmp.addr_src, 16);
 		memcpy(key.vlan, icmp.vlan, icmp.vlan_count * sizeof(key.vlan[0]));
-		struct flow *flow = flow_find(worker->flows, &key);
-		struct session *session = flow ? flow->session : NULL;
+		struct flow *flow = flow_find(worker->flows, &key, hash);
+		struct session *session = flow ? flow_session(flow) : NULL;
 		if (flow && flow->taken) {
 			if (session && session->takeover && icmp.too_big)
 				takeover_too_big(session->takeover, to_server ? SERVER : CLIENT, icmp.seq, icmp.mtu, worker->now_us);
@@ -130,26 +133,42 @@ static bool refused(struct worker *worker, enum packet_verdict verdict)
 	return true;
 }
 
-void worker_input(struct worker *worker, struct rte_mbuf *mbuf, enum port_side from, uint64_t now_us)
+static void one(struct worker *worker, struct rte_mbuf *mbuf, enum port_side from)
 {
 	const struct verdict *verdict = (const struct verdict *)(rte_pktmbuf_mtod(mbuf, uint8_t *) - WAXSEAL_VERDICT_BYTES);
 	uint32_t hash = verdict->flow_hash;
 	struct packet packet;
 
-	worker->now_us = now_us;
-	stats_inc(worker->stats, STAT_rx_packets);
-	stats_add(worker->stats, STAT_rx_bytes, rte_pktmbuf_pkt_len(mbuf));
 	if (verdict->action == VERDICT_ICMP) {
-		icmp(worker, mbuf, from);
+		icmp(worker, mbuf, from, hash);
 		return;
 	}
 	if (refused(worker, packet_parse(&packet, rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_data_len(mbuf)))) {
 		rte_pktmbuf_free(mbuf);
 		return;
 	}
-	flow_packet(worker->flows, mbuf, &packet, from, hash, now_us);
+	flow_packet(worker->flows, mbuf, &packet, from, hash, worker->now_us);
 	if (worker->due)
 		session_act(worker, worker->due);
+}
+
+void worker_input(struct worker *worker, struct rte_mbuf **mbufs, unsigned count, enum port_side from, uint64_t now_us)
+{
+	struct flow_burst burst;
+	uint64_t bytes = 0;
+
+	worker->now_us = now_us;
+	for (unsigned done = 0; done < count; done += FLOW_BURST_MAX) {
+		unsigned n = count - done < FLOW_BURST_MAX ? count - done : FLOW_BURST_MAX;
+		flow_burst_find(worker->flows, &burst, mbufs + done, n, from);
+		for (unsigned i = 0; i < n; i++) {
+			bytes += rte_pktmbuf_pkt_len(mbufs[done + i]);
+			if (!flow_burst_pass(worker->flows, &burst, i, mbufs[done + i], now_us))
+				one(worker, mbufs[done + i], from);
+		}
+	}
+	stats_add(worker->stats, STAT_rx_packets, count);
+	stats_add(worker->stats, STAT_rx_bytes, bytes);
 }
 
 /* ---- time ---- */
@@ -236,7 +255,7 @@ void worker_free(struct worker *worker, uint64_t now_us)
 	worker->now_us = now_us;
 	for (uint32_t i = 0; worker->flows && i < flow_places(worker->flows); i++) {
 		struct flow *flow = flow_at(worker->flows, i);
-		struct session *session = flow ? flow->session : NULL;
+		struct session *session = flow ? flow_session(flow) : NULL;
 		if (session && session->takeover) {
 			takeover_stop(session->takeover, now_us);
 			session_takeover_moved(worker, session);

@@ -56,8 +56,8 @@ void worker_free(struct worker *worker, uint64_t now_us);
 /* The image for what follows; it must stay valid until the next call, or worker_free. */
 void worker_set_image(struct worker *worker, const struct policy_image *image);
 
-/* One frame that came in on `from`; takes the mbuf. */
-void worker_input(struct worker *worker, struct rte_mbuf *mbuf, enum port_side from, uint64_t now_us);
+/* Frames that came in on `from`; takes the mbufs. The more at once, the less each costs. */
+void worker_input(struct worker *worker, struct rte_mbuf **mbufs, unsigned count, enum port_side from, uint64_t now_us);
 /* Timers and ageing; then everything to send goes out. Call after each burst, and when idle. */
 void worker_tick(struct worker *worker, uint64_t now_us);
 /* When worker_tick has something to do at the latest. */

@@ -77,6 +77,7 @@ struct worker {
 	uint32_t takeovers;
 	struct rte_mbuf *tx[PORTS][WORKER_TX_MAX];
 	unsigned tx_count[PORTS];
+	uint64_t tx_bytes[PORTS];
 };
 
 /* worker.c */

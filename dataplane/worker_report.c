@@ -240,7 +240,7 @@ unsigned worker_flows(const struct worker *worker, unsigned offset, struct stats
 		const struct flow *flow = flow_at(worker->flows, i);
 		if (!flow || seen++ < offset)
 			continue;
-		const struct session *session = flow->session;
+		const struct session *session = flow_session(flow);
 		struct stats_flow *row = &out[n++];
 		*row = (struct stats_flow){
 			.id = flow->id,

@@ -13,7 +13,7 @@
 #include <bsd/string.h>
 
 /* The end that faces `peer` plays the other side: it goes on with that side's sequence numbers. */
-static struct tcp_adoption adoption(const struct flow *flow, enum side peer)
+static struct tcp_adoption adoption(const struct flow *flow, enum side peer, uint64_t now_us)
 {
 	const struct flow_track *played = &flow->side[side_other(peer)], *faced = &flow->side[peer];
 	uint32_t kept;
@@ -29,9 +29,9 @@ static struct tcp_adoption adoption(const struct flow *flow, enum side peer)
 		.sack_ok = flow->sack_ok,
 		.ts_ok = flow->ts_ok,
 		.tsval = played->tsval,
-		.tsval_at_us = played->tsval_at_us,
+		.tsval_at_us = flow_time_us(played->tsval_at, now_us),
 		.ts_recent = faced->tsval,
-		.rtt_us = flow->rtt_us[peer],
+		.rtt_us = faced->rtt_us,
 		.unacked = flow_kept(flow, side_other(peer), &kept),
 	};
 	out.snd_una = out.snd_nxt - kept; /* what is not kept has been acknowledged */
@@ -62,7 +62,7 @@ void session_adopt(struct worker *worker, struct session *session)
 	struct flow *flow = session->flow;
 	const struct smtp_dialogue *smtp = session->smtp;
 	struct takeover_params params = {
-		.end = {adoption(flow, CLIENT), adoption(flow, SERVER)},
+		.end = {adoption(flow, CLIENT, worker->now_us), adoption(flow, SERVER, worker->now_us)},
 		.server_port = flow->key.server_port,
 		.flow_hash = flow->hash,
 		.inbound = flow_inbound(flow),

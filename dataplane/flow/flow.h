@@ -64,53 +64,66 @@ extern const struct flow_limits flow_limits_default;
 
 /* One side's stream. The numbers are those of the table "the moment of adoption" in README.md. */
 struct flow_track {
-	uint32_t isn;         /* of its SYN */
-	uint32_t next;        /* first sequence number that has not been approved and forwarded */
-	uint32_t acked;       /* highest acknowledgment of its bytes by the other side */
-	uint32_t edge;        /* highest right edge it has advertised: what the other side may send */
-	uint32_t window;      /* last advertised window, in bytes, scaled */
-	uint32_t tsval;       /* highest TSval relayed from it ... */
-	uint64_t tsval_at_us; /* ... and when */
-	uint32_t ts_recent;   /* what its receiver compares its TSvals with: RFC 7323, 4.3 */
-	uint32_t fin_seq;     /* sequence number of its FIN, valid with fin_sent */
+	uint32_t isn;        /* of its SYN */
+	uint32_t next;       /* first sequence number that has not been approved and forwarded */
+	uint32_t acked;      /* highest acknowledgment of its bytes by the other side */
+	uint32_t edge;       /* highest right edge it has advertised: what the other side may send; before the SYN-ACK its window */
+	uint32_t tsval;      /* highest TSval relayed from it ... */
+	uint32_t tsval_at;   /* ... and when: low half of the time, see flow_time_us */
+	uint32_t ts_recent;  /* what its receiver compares its TSvals with: RFC 7323, 4.3 */
+	union {
+		uint32_t fin_seq; /* sequence number of its FIN, valid with fin_sent */
+		uint32_t rtt_us;  /* before: from here to that side and back, seen in the handshake */
+	};
 	uint16_t mss;
-	uint8_t wscale;       /* 0 unless both SYNs had the option */
-	bool wscale_ok; /* its SYN had the option */
-	bool syn_seen, fin_sent /* forwarded */, fin_acked;
-	bool heard; /* of a joined flow: it has said something */
+	uint8_t wscale;      /* 0 unless both SYNs had the option */
+	bool wscale_ok : 1;  /* its SYN had the option */
+	bool syn_seen : 1, fin_sent : 1 /* forwarded */, fin_acked : 1;
+	bool ts_seen : 1;    /* tsval_at holds */
+	bool heard : 1;      /* of a joined flow: it has said something */
 };
 
 struct flow_stream; /* held segments and kept bytes, while the flow is watched; stream.c */
 
+/* Three cache lines, and a sealed flow has nothing else but its place in the index. Ageing looks at the second one alone. */
 struct flow {
 	struct flow_key key;
-	uint64_t id;
-	uint64_t opened_us, seen_us;
 	uint64_t bytes[SIDES];    /* payload, as forwarded */
-	struct flow_track side[SIDES];
-	struct flow_stream *stream;
-	TAILQ_ENTRY(flow) embryonic; /* while it is in HANDSHAKE */
-	void *session;            /* the worker's; released by flow_ops.closed */
-	struct stats_destination *destination;
-	uint32_t hash;            /* the classifier's symmetric hash: places the flow for `percent` */
-	uint32_t rtt_us[SIDES];   /* SYN -> SYN-ACK (to SERVER), SYN-ACK -> ACK (to CLIENT) */
-	uint16_t cipher;          /* of a sealed session */
-	uint8_t version_index;    /* stats_version_index of a sealed session */
+	uint64_t id;
+	uint64_t seen_us;
+	uint32_t hash;            /* the classifier's symmetric hash: finds the flow, and places it for `percent` */
 	uint8_t state;            /* enum flow_state; changed by flow_enter_state alone */
 	uint8_t client_port_side; /* enum port_side of the client */
-	bool used;
-	bool joined;              /* no SYN was seen */
-	bool taken;               /* has been TAKEN: no packet of an endpoint passes ever after */
-	bool released;            /* has been SEALED or CLEAR: its payload passes to the end */
-	bool reopening;           /* a SYN with reopen_isn came for the pair of ports in use */
+	uint8_t offload_in;       /* packets seen here until it is handed over (again); offload.c */
+	uint8_t version_index;    /* stats_version_index of a sealed session */
+	bool used : 1;
+	bool joined : 1;          /* no SYN was seen */
+	bool taken : 1;           /* has been TAKEN: no packet of an endpoint passes ever after */
+	bool released : 1;        /* has been SEALED or CLEAR: its payload passes to the end */
+	bool reopening : 1;       /* a SYN with reopen_isn came for the pair of ports in use */
+	bool no_adopt : 1;        /* MD5 or AO: its segments cannot be made by others */
+	bool sack_ok : 1, ts_ok : 1; /* offered by both */
+	bool counted : 1;         /* flow_ops.closed was called */
+	bool observed : 1;        /* CLEAR: bytes still go to flow_ops.take */
+	bool offloaded : 1;       /* SEALED: its packets pass elsewhere */
+	uint16_t cipher;          /* of a sealed session */
 	uint32_t reopen_isn;
-	bool no_adopt;            /* MD5 or AO: its segments cannot be made by others */
-	bool sack_ok, ts_ok;      /* offered by both */
-	bool counted;             /* flow_ops.closed was called */
-	bool observed;            /* CLEAR: bytes still go to flow_ops.take */
-	bool offloaded;           /* SEALED: its packets pass elsewhere; offload.c */
-	uint8_t offload_in;       /* packets seen here until it is handed over (again) */
+	struct flow_track side[SIDES];
+	uint64_t opened_us;
+	struct stats_destination *destination;
+	union {
+		TAILQ_ENTRY(flow) embryonic; /* in HANDSHAKE, which has no stream and no session */
+		struct {
+			struct flow_stream *stream;
+			void *session;       /* the worker's; released by flow_ops.closed */
+		};
+	};
 };
+
+/* The time in microseconds whose low half is `at`: not more than 71 minutes before now. */
+static inline uint64_t flow_time_us(uint32_t at, uint64_t now_us) { return now_us - (uint32_t)((uint32_t)now_us - at); }
+/* The worker's session; NULL where there is none, or cannot be yet. */
+static inline void *flow_session(const struct flow *flow) { return flow->state == FLOW_HANDSHAKE ? NULL : flow->session; }
 
 struct flow_ops {
 	/* In-order bytes of a watched flow, each byte once. Returns how many were taken; the rest is offered again
@@ -152,6 +165,20 @@ void flow_table_free(struct flow_table *table); /* closes every flow first */
 void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet *packet, enum port_side from,
                  uint32_t hash, uint64_t now_us);
 
+/* A burst of frames that came in on port `from`, each with a verdict in front: finds all their flows at once, so that the
+ * memory they stand in comes while others are looked for. */
+#define FLOW_BURST_MAX 32
+struct flow_burst {
+	struct flow_key key[FLOW_BURST_MAX];
+	struct flow *flow[FLOW_BURST_MAX]; /* NULL: not looked for, or none */
+	uint64_t changes;                  /* of the table, when it was looked into */
+	enum port_side from;
+};
+void flow_burst_find(struct flow_table *table, struct flow_burst *burst, struct rte_mbuf *const *mbufs, unsigned count, enum port_side from);
+/* Takes the frame, if it is of a SEALED flow and can change no more than its numbers: the short way of flow_packet.
+ * false: not taken; parse it, and give it to flow_packet. */
+bool flow_burst_pass(struct flow_table *table, const struct flow_burst *burst, unsigned index, struct rte_mbuf *mbuf, uint64_t now_us);
+
 /* Ageing: looks at the next part of the table; call it every FLOW_SWEEP_US. */
 #define FLOW_SWEEP_US 10000
 #define FLOW_SWEEP_ROUND_US 10000000 /* the whole table is seen once in this time */
@@ -177,7 +204,8 @@ const struct packet_template *flow_template(const struct flow *flow, enum side s
 /* Payload bytes of both sides, with those that have passed elsewhere. */
 void flow_bytes(const struct flow_table *table, const struct flow *flow, uint64_t bytes[SIDES]);
 
-struct flow *flow_find(struct flow_table *table, const struct flow_key *key);
+/* `hash` is the classifier's, of any packet of the flow. */
+struct flow *flow_find(struct flow_table *table, const struct flow_key *key, uint32_t hash);
 struct flow *flow_at(struct flow_table *table, uint32_t index); /* NULL: a free place. For listing */
 uint32_t flow_places(const struct flow_table *table); /* flow_at's indices are below it */
 uint32_t flow_count(const struct flow_table *table);

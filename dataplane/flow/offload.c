@@ -66,9 +66,9 @@ void flow_offload_end(struct flow_table *table, struct flow *flow)
 		stats_inc(table->stats, STAT_kernel_evicted);
 }
 
-void flow_offload_packet(struct flow_table *table, struct flow *flow, const struct packet *packet)
+void flow_offload_packet(struct flow_table *table, struct flow *flow, uint8_t tcp_flags)
 {
-	if (packet->flags & (PACKET_SYN | PACKET_FIN | PACKET_RST)) {
+	if (tcp_flags & (PACKET_SYN | PACKET_FIN | PACKET_RST)) {
 		flow_offload_end(table, flow);
 		return;
 	}

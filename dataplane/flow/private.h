@@ -25,9 +25,12 @@ struct flow_share {
 };
 
 struct flow_table {
-	struct rte_hash *hash;
-	struct flow *flows; /* indexed by rte_hash position */
+	struct rte_hash *hash; /* of pointers to keys: those of flows, which stay where they are */
+	struct flow *flows;
 	uint32_t places;    /* of flows */
+	uint32_t fresh;     /* places from here on have never been used */
+	uint32_t freed;     /* the one freed last, whose `reopen_isn` is the one before it; NO_PLACE: none */
+	uint64_t changes;   /* flows added and removed */
 	uint32_t count;
 	TAILQ_HEAD(, flow) embryonic; /* in HANDSHAKE, the oldest first */
 	uint32_t embryonic_count;
@@ -67,10 +70,11 @@ struct flow_stream {
 static inline void flow_note_timestamp(struct flow *flow, enum side side, const struct packet *packet)
 {
 	struct flow_track *track = &flow->side[side];
-	if (!(packet->options & PACKET_OPT_TS) || (track->tsval_at_us && !seq_after(packet->tsval, track->tsval)))
+	if (!(packet->options & PACKET_OPT_TS) || (track->ts_seen && !seq_after(packet->tsval, track->tsval)))
 		return;
 	track->tsval = packet->tsval;
-	track->tsval_at_us = flow->seen_us;
+	track->tsval_at = (uint32_t)flow->seen_us;
+	track->ts_seen = true;
 }
 
 /* stream.c */
@@ -90,7 +94,7 @@ void flow_stream_acked(struct flow *flow, enum side side, uint32_t ack);
 
 /* offload.c */
 /* A packet of a flow in SEALED has come up: after this the numbers of the flow are right for it. */
-void flow_offload_packet(struct flow_table *table, struct flow *flow, const struct packet *packet);
+void flow_offload_packet(struct flow_table *table, struct flow *flow, uint8_t tcp_flags);
 void flow_offload_end(struct flow_table *table, struct flow *flow);
 /* Has something passed elsewhere since flow->seen_us, which it then moves? */
 bool flow_offload_alive(struct flow_table *table, struct flow *flow, uint64_t now_us);
@@ -102,9 +106,18 @@ void flow_share_give(struct flow_share *share, const uint8_t client[16]);
 
 /* table.c */
 /* NULL: refused, and counted. May remove the oldest embryonic flow. */
-struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, uint64_t now_us);
+struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, uint32_t hash, uint64_t now_us);
 void flow_remove(struct flow_table *table, struct flow *flow);
 void flow_finish(struct flow_table *table, struct flow *flow); /* flow_ops.closed, once */
+
+/* The signature in the index. VLANs are not in the classifier's hash: one connection in many of them must not crowd a
+ * bucket. */
+static inline uint32_t flow_signature(const struct flow_key *key, uint32_t hash)
+{
+	return hash ^ ((uint32_t)key->vlan[0] << 16 | key->vlan[1]) * 0x9e3779b1u;
+}
+/* For rte_hash_lookup_...: how many of the keys there are flows in `out`. */
+void flow_find_bulk(struct flow_table *table, const struct flow_key *const *keys, uint32_t *signatures, unsigned count, struct flow **out);
 
 static inline uint32_t stream_seq(const struct flow *flow, enum side side, uint64_t offset)
 {

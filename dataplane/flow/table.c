@@ -1,8 +1,8 @@
 /*
  * table.c - the table of flows: look-up, places, states, ageing.
  *
- * rte_hash gives each key a position, and that position is the flow's place in one array, so a flow
- * never moves while it lives. The table is bounded; a SYN that finds no place is refused and counted. Under a
+ * Flows stand in one array and do not move while they live; rte_hash, by the classifier's hash of their addresses and
+ * ports, has pointers to their keys. The table is bounded; a SYN that finds no place is refused and counted. Under a
  * flood of SYNs the oldest embryonic flow gives way, so that established ones go on and new ones come through;
  * once the table is half full, no prefix of clients gets more than its share.
  * Only this file frees a flow, and only through flow_remove.
@@ -16,8 +16,15 @@
 #include <sys/mman.h>
 
 #include <rte_hash.h>
-#include <rte_jhash.h>
+#include <rte_prefetch.h>
 #include <rte_random.h>
+
+#define NO_PLACE UINT32_MAX
+
+#define FLOW_LINE 64
+#define SWEEP_AHEAD 8 /* places whose line comes while others are looked at */
+
+_Static_assert(sizeof(struct flow) == 3 * FLOW_LINE && offsetof(struct flow, seen_us) == FLOW_LINE, "ageing needs the second line alone");
 
 const struct flow_limits flow_limits_default = {
 	.flows_max = 65536,
@@ -48,6 +55,36 @@ const char *flow_state_name(enum flow_state state)
 	return state < FLOW_STATES ? state_names[state] : "?";
 }
 
+/* What is hashed are pointers; what is compared is what they point to. rte_hash compares with its unused place 0, too. */
+static int compare(const void *left, const void *right, size_t len)
+{
+	const struct flow_key *const *a = left, *const *b = right;
+	(void)len;
+	if (!*a || !*b)
+		return 1;
+	uint64_t left_words[sizeof(**a) / 8], right_words[sizeof(**b) / 8], differ = 0;
+	memcpy(left_words, *a, sizeof(left_words)); /* without a call: this stands between a packet and its flow */
+	memcpy(right_words, *b, sizeof(right_words));
+	for (unsigned i = 0; i < sizeof(**a) / 8; i++)
+		differ |= left_words[i] ^ right_words[i];
+	return differ != 0;
+}
+
+static bool make_index(struct flow_table *table, const char *name, int socket)
+{
+	struct rte_hash_parameters params = {
+		.name = name,
+		.entries = table->limits.flows_max,
+		.key_len = sizeof(struct flow_key *),
+		.socket_id = socket,
+		.extra_flag = RTE_HASH_EXTRA_FLAGS_EXT_TABLE, /* full means full, not an unlucky bucket */
+	};
+	table->hash = rte_hash_create(&params);
+	if (table->hash)
+		rte_hash_set_cmp_func(table->hash, compare);
+	return table->hash;
+}
+
 struct flow_table *flow_table_new(const char *name, const struct flow_limits *limits, const struct flow_ops *ops,
                                   struct stats *stats, uint8_t worker, int socket)
 {
@@ -61,23 +98,16 @@ struct flow_table *flow_table_new(const char *name, const struct flow_limits *li
 	TAILQ_INIT(&table->embryonic);
 	for (unsigned row = 0; row < FLOW_SHARE_ROWS; row++)
 		table->share.seed[row] = (uint32_t)rte_rand();
-	struct rte_hash_parameters params = {
-		.name = name,
-		.entries = limits->flows_max,
-		.key_len = sizeof(struct flow_key),
-		.hash_func = rte_jhash,
-		.hash_func_init_val = (uint32_t)rte_rand(), /* peers choose keys: the order of buckets is not theirs to know */
-		.socket_id = socket,
-		.extra_flag = RTE_HASH_EXTRA_FLAGS_EXT_TABLE, /* full means full, not an unlucky bucket */
-	};
-	table->hash = rte_hash_create(&params);
-	if (!table->hash)
+	if (!make_index(table, name, socket))
 		goto out;
-	table->places = (uint32_t)rte_hash_max_key_id(table->hash) + 1;
+	table->places = limits->flows_max;
+	table->freed = NO_PLACE;
 	table->flows = mmap(NULL, table->places * sizeof(struct flow), PROT_READ | PROT_WRITE,
 	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); /* touched as it fills */
-	if (table->flows != MAP_FAILED)
+	if (table->flows != MAP_FAILED) {
+		madvise(table->flows, table->places * sizeof(struct flow), MADV_HUGEPAGE); /* where the kernel has them: a miss of the TLB less a packet */
 		return table;
+	}
 	rte_hash_free(table->hash);
 out:
 	free(table);
@@ -97,10 +127,23 @@ void flow_table_free(struct flow_table *table)
 	free(table);
 }
 
-struct flow *flow_find(struct flow_table *table, const struct flow_key *key)
+struct flow *flow_find(struct flow_table *table, const struct flow_key *key, uint32_t hash)
 {
-	int32_t at = rte_hash_lookup(table->hash, key);
-	return at < 0 ? NULL : &table->flows[at];
+	void *found = NULL;
+	rte_hash_lookup_with_hash_data(table->hash, &key, flow_signature(key, hash), &found);
+	return found;
+}
+
+void flow_find_bulk(struct flow_table *table, const struct flow_key *const *keys, uint32_t *signatures, unsigned count, struct flow **out)
+{
+	const void *wanted[RTE_HASH_LOOKUP_BULK_MAX];
+	void *found[RTE_HASH_LOOKUP_BULK_MAX];
+	uint64_t hits = 0;
+	for (unsigned i = 0; i < count; i++)
+		wanted[i] = &keys[i];
+	rte_hash_lookup_with_hash_bulk_data(table->hash, wanted, signatures, count, &hits, found);
+	for (unsigned i = 0; i < count; i++)
+		out[i] = hits >> i & 1 ? found[i] : NULL;
 }
 
 struct flow *flow_at(struct flow_table *table, uint32_t index)
@@ -121,6 +164,8 @@ static void leave_embryonic(struct flow_table *table, struct flow *flow)
 {
 	TAILQ_REMOVE(&table->embryonic, flow, embryonic);
 	table->embryonic_count--;
+	flow->stream = NULL; /* they share its place */
+	flow->session = NULL;
 }
 
 /* false: no place for this client. */
@@ -142,19 +187,38 @@ static bool make_room(struct flow_table *table, const struct flow_key *key)
 	return !full;
 }
 
-struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, uint64_t now_us)
+/* The one freed last is the likeliest to be in the cache. */
+static struct flow *take_place(struct flow_table *table)
 {
-	if (!make_room(table, key))
+	if (table->freed == NO_PLACE)
+		return table->fresh < table->places ? &table->flows[table->fresh++] : NULL;
+	struct flow *flow = &table->flows[table->freed];
+	table->freed = flow->reopen_isn;
+	return flow;
+}
+
+static void give_place(struct flow_table *table, struct flow *flow)
+{
+	flow->used = false;
+	flow->reopen_isn = table->freed;
+	table->freed = (uint32_t)(flow - table->flows);
+}
+
+struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, uint32_t hash, uint64_t now_us)
+{
+	struct flow *flow = make_room(table, key) ? take_place(table) : NULL;
+	if (!flow)
 		return NULL;
-	int32_t at = rte_hash_add_key(table->hash, key);
-	if (at < 0) {
-		stats_inc(table->stats, STAT_flows_refused);
-		return NULL;
-	}
-	struct flow *flow = &table->flows[at];
 	BUG_ON(flow->used);
 	memset(flow, 0, sizeof(*flow));
 	flow->key = *key;
+	flow->hash = hash;
+	const struct flow_key *own = &flow->key;
+	if (rte_hash_add_key_with_hash_data(table->hash, &own, flow_signature(key, hash), flow)) {
+		give_place(table, flow);
+		stats_inc(table->stats, STAT_flows_refused);
+		return NULL;
+	}
 	flow->used = true;
 	flow->id = ++table->ids;
 	flow->opened_us = flow->seen_us = now_us;
@@ -163,6 +227,7 @@ struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, u
 	table->embryonic_count++;
 	flow_share_take(&table->share, key->client);
 	table->count++;
+	table->changes++;
 	return flow;
 }
 
@@ -177,15 +242,17 @@ void flow_finish(struct flow_table *table, struct flow *flow)
 
 void flow_remove(struct flow_table *table, struct flow *flow)
 {
+	const struct flow_key *own = &flow->key;
+	if (flow->state == FLOW_HANDSHAKE)
+		leave_embryonic(table, flow);
 	flow_offload_end(table, flow);
 	flow_finish(table, flow);
 	flow_stream_free(table, flow);
-	if (flow->state == FLOW_HANDSHAKE)
-		leave_embryonic(table, flow);
 	flow_share_give(&table->share, flow->key.client);
-	rte_hash_del_key(table->hash, &flow->key);
-	flow->used = false;
+	rte_hash_del_key_with_hash(table->hash, &own, flow_signature(own, flow->hash));
+	give_place(table, flow);
 	table->count--;
+	table->changes++;
 	stats_inc(table->stats, STAT_flows_closed);
 }
 
@@ -272,6 +339,7 @@ void flow_sweep(struct flow_table *table, uint64_t now_us)
 	table->swept_us = now_us;
 	while (share--) {
 		struct flow *flow = &table->flows[table->sweep_at];
+		rte_prefetch0((const uint8_t *)(flow + SWEEP_AHEAD) + FLOW_LINE); /* past the end it is no harm */
 		table->sweep_at = (table->sweep_at + 1) % table->places;
 		if (!flow->used)
 			continue;

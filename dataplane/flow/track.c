@@ -45,9 +45,10 @@ static void syn_options(struct flow *flow, enum side side, const struct packet *
 	track->mss = packet->options & PACKET_OPT_MSS ? packet->mss : 536; /* RFC 9293, 3.7.1 */
 	track->wscale = packet->options & PACKET_OPT_WSCALE ? (packet->wscale > 14 ? 14 : packet->wscale) : 0;
 	track->wscale_ok = packet->options & PACKET_OPT_WSCALE;
-	track->window = packet->window; /* a SYN's own window is never scaled */
+	track->edge = packet->window; /* a SYN's own window is never scaled */
 	track->tsval = track->ts_recent = packet->tsval;
-	track->tsval_at_us = now_us;
+	track->tsval_at = (uint32_t)now_us;
+	track->ts_seen = true;
 	track->syn_seen = true;
 	if (packet->options & (PACKET_OPT_MD5 | PACKET_OPT_AO))
 		flow->no_adopt = true;
@@ -68,13 +69,12 @@ static void first_syn(struct flow_table *table, struct flow *flow, struct rte_mb
 static void open_flow(struct flow_table *table, const struct flow_key *key, struct rte_mbuf *mbuf, struct packet *packet,
                       enum port_side from, uint32_t hash, uint64_t now_us)
 {
-	struct flow *flow = flow_insert(table, key, now_us);
+	struct flow *flow = flow_insert(table, key, hash, now_us);
 	if (!flow) {
 		rte_pktmbuf_free(mbuf);
 		return;
 	}
 	flow->client_port_side = from;
-	flow->hash = hash;
 	stats_inc(table->stats, STAT_flows_opened);
 	table->ops.opened(table->ops.context, flow, packet);
 	first_syn(table, flow, mbuf, packet);
@@ -140,14 +140,14 @@ static void handshake(struct flow_table *table, struct flow *flow, enum side sid
 		bool scaling = client->wscale_ok && (packet->options & PACKET_OPT_WSCALE);
 		if (packet_clean_syn(packet))
 			stats_inc(table->stats, STAT_syn_cleaned);
-		flow->rtt_us[SERVER] = (uint32_t)(flow->seen_us - client->tsval_at_us);
+		server->rtt_us = (uint32_t)flow->seen_us - client->tsval_at;
 		syn_options(flow, SERVER, packet, flow->seen_us);
 		flow->sack_ok = flow->sack_ok && (packet->options & PACKET_OPT_SACK_OK);
 		flow->ts_ok = flow->ts_ok && (packet->options & PACKET_OPT_TS);
 		if (!scaling)
 			client->wscale = server->wscale = 0;
 		server->edge = packet->ack + packet->window;
-		client->edge = packet->seq + 1 + client->window; /* of its SYN: nothing compares with an edge of nowhere */
+		client->edge += packet->seq + 1; /* of its SYN: nothing compares with an edge of nowhere */
 		send_as_is(table, flow, SERVER, mbuf, packet);
 		return;
 	}
@@ -168,14 +168,13 @@ static bool take_ack(struct flow *flow, enum side side, const struct packet *pac
 		return false;
 	if (seq_after(packet->ack, peer->acked)) {
 		peer->acked = packet->ack;
-		if (flow->stream)
+		if (flow->state != FLOW_HANDSHAKE && flow->stream)
 			flow_stream_acked(flow, side_other(side), packet->ack);
 		if (peer->fin_sent && seq_after(packet->ack, peer->fin_seq))
 			peer->fin_acked = true;
 	}
 	if (packet->ack == peer->acked || seq_after(packet->ack, peer->acked - 65536)) {
-		self->window = (uint32_t)packet->window << self->wscale;
-		uint32_t edge = packet->ack + self->window;
+		uint32_t edge = packet->ack + ((uint32_t)packet->window << self->wscale);
 		if (seq_after(edge, self->edge))
 			self->edge = edge;
 	}
@@ -316,10 +315,11 @@ static bool completes_handshake(const struct flow *flow, enum side side, const s
 
 static void complete_handshake(struct flow_table *table, struct flow *flow)
 {
-	flow->rtt_us[CLIENT] = (uint32_t)(flow->seen_us - flow->side[SERVER].tsval_at_us);
-	flow->stream = flow_stream_new(flow);
-	flow_enter_state(table, flow, flow->stream ? FLOW_DIALOGUE : FLOW_CUT, flow->seen_us);
-	if (flow->stream)
+	struct flow_stream *stream = flow_stream_new(flow);
+	flow->side[CLIENT].rtt_us = (uint32_t)flow->seen_us - flow->side[SERVER].tsval_at;
+	flow_enter_state(table, flow, stream ? FLOW_DIALOGUE : FLOW_CUT, flow->seen_us);
+	flow->stream = stream;
+	if (stream)
 		table->ops.established(table->ops.context, flow);
 }
 
@@ -358,13 +358,12 @@ static void join(struct flow_table *table, const struct flow_key *key, enum side
 		send_as_is(table, &stray, side, mbuf, packet);
 		return;
 	}
-	struct flow *flow = flow_insert(table, key, now_us);
+	struct flow *flow = flow_insert(table, key, hash, now_us);
 	if (!flow) {
 		rte_pktmbuf_free(mbuf);
 		return;
 	}
 	flow->client_port_side = side == CLIENT ? from : port_other(from);
-	flow->hash = hash;
 	flow->joined = true;
 	flow->side[side].next = flow->side[side].acked = packet->seq;
 	flow->side[side_other(side)].next = flow->side[side_other(side)].acked = packet->ack;
@@ -376,7 +375,7 @@ static void join(struct flow_table *table, const struct flow_key *key, enum side
 		passing(table, flow, side, mbuf, packet);
 }
 
-static struct flow *look_up(struct flow_table *table, const struct packet *packet, struct flow_key *key, enum side *side)
+static struct flow *look_up(struct flow_table *table, const struct packet *packet, uint32_t hash, struct flow_key *key, enum side *side)
 {
 	struct flow *flow = NULL;
 	memset(key, 0, sizeof(*key));
@@ -390,8 +389,8 @@ static struct flow *look_up(struct flow_table *table, const struct packet *packe
 		key->server_port = to_server ? packet->port_dst : packet->port_src;
 		*side = to_server ? CLIENT : SERVER;
 		if (packet->port_src == 25 && packet->port_dst == 25 && (packet->flags & (PACKET_SYN | PACKET_ACK)) == PACKET_SYN)
-			return flow_find(table, key);
-		flow = flow_find(table, key);
+			return flow_find(table, key, hash);
+		flow = flow_find(table, key, hash);
 	}
 	return flow;
 }
@@ -401,7 +400,7 @@ void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet 
 {
 	struct flow_key key;
 	enum side side = CLIENT;
-	struct flow *flow = look_up(table, packet, &key, &side);
+	struct flow *flow = look_up(table, packet, hash, &key, &side);
 	bool opening = side == CLIENT && (packet->flags & (PACKET_SYN | PACKET_ACK | PACKET_RST)) == PACKET_SYN;
 
 	if (packet->flags & PACKET_SYN && packet->flags & (PACKET_FIN | PACKET_RST)) {
@@ -436,7 +435,7 @@ void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet 
 		return;
 	}
 	if (flow->state == FLOW_SEALED)
-		flow_offload_packet(table, flow, packet);
+		flow_offload_packet(table, flow, packet->flags);
 	if (flow->reopening && side == CLIENT && !(packet->flags & (PACKET_SYN | PACKET_RST)) && packet->seq == flow->reopen_isn + 1 &&
 	    flow->state != FLOW_TAKEN) {
 		flow_remove(table, flow); /* the server's SYN-ACK did not come this way: no more is known of the new connection */

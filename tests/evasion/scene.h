@@ -227,7 +227,7 @@ SCENE void put_frame(const uint8_t *frame, size_t len, enum port_side from, uint
 	memcpy(rte_pktmbuf_append(mbuf, (uint16_t)len), frame, len);
 	struct verdict *verdict = (struct verdict *)(rte_pktmbuf_mtod(mbuf, uint8_t *) - WAXSEAL_VERDICT_BYTES);
 	*verdict = (struct verdict){.magic = WAXSEAL_VERDICT_MAGIC, .action = action, .flow_hash = 7};
-	worker_input(s.worker, mbuf, from, s.now);
+	worker_input(s.worker, &mbuf, 1, from, s.now);
 	worker_tick(s.worker, s.now);
 }
 

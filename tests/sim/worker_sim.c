@@ -44,7 +44,7 @@ void worker_gets(struct rte_mbuf *mbuf, enum port_side from)
 {
 	if (kernel_takes(mbuf, from))
 		return;
-	worker_input(sim.worker, mbuf, from, sim.now_us);
+	worker_input(sim.worker, &mbuf, 1, from, sim.now_us);
 	/* The fast path ticks after a burst, which may hold more than this frame. */
 	if (chance(&sim.rng, 700))
 		tick();

@@ -46,7 +46,7 @@ static void send_frame(struct worker *worker, struct frame_spec spec)
 	frame_fill(last, &spec);
 	struct rte_mbuf *in = last;
 	last = NULL;
-	worker_input(worker, in, spec.from == CLIENT ? INSIDE : OUTSIDE, now);
+	worker_input(worker, &in, 1, spec.from == CLIENT ? INSIDE : OUTSIDE, now);
 	worker_tick(worker, now);
 	if (!last)
 		micro_die("a frame did not pass");

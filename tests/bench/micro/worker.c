@@ -39,13 +39,14 @@ static void sealed(struct worker *worker, struct program *program, uint32_t n, s
 		for (uint32_t done = 0; done < count; done += FRAMES_BURST) {
 			for (unsigned i = 0; i < FRAMES_BURST; i++)
 				frame_fill_sealed(mbufs[i], micro_shuffled(at++ % n, n));
+			if (what != CLASSIFIER_AND_WORKER)
+				program_classify(program, INSIDE, mbufs, FRAMES_BURST); /* its hash is the flow's name */
 			sent_count = 0;
 			now++;
 			uint64_t from = __rdtsc();
 			if (what == CLASSIFIER_AND_WORKER)
 				program_classify(program, INSIDE, mbufs, FRAMES_BURST);
-			for (unsigned i = 0; i < FRAMES_BURST; i++)
-				worker_input(worker, mbufs[i], INSIDE, now);
+			worker_input(worker, mbufs, FRAMES_BURST, INSIDE, now);
 			worker_tick(worker, now);
 			spent += __rdtsc() - from;
 			if (sent_count != FRAMES_BURST)
@@ -88,7 +89,7 @@ static void dialogue(struct worker *worker, struct rte_mbuf *mbuf)
 				sent_count = 0;
 				now += 10;
 				uint64_t from = __rdtsc();
-				worker_input(worker, mbuf, spec.from == CLIENT ? INSIDE : OUTSIDE, now);
+				worker_input(worker, &mbuf, 1, spec.from == CLIENT ? INSIDE : OUTSIDE, now);
 				worker_tick(worker, now);
 				uint64_t spent = __rdtsc() - from;
 				*(step >= 3 && step < steps - 1 ? &talking : &opening) += spent;
