@@ -171,11 +171,16 @@ struct policy_verdict names_of_recipient(const struct takeover *t, const char *d
 	return verdict;
 }
 
+bool tls_maybe_offered(const struct takeover *t)
+{
+	return t->capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN);
+}
+
 bool recipient_wants_upgrade(const struct takeover *t, const struct image_rule *rule, const char *domain)
 {
 	if (!rule || policy_is_final(decide_rule(t, rule, domain).decision))
 		return false;
-	if (t->facts.tls != FACT_TLS_NONE || !(t->capabilities & SMTP_CAP_STARTTLS) || !policy_wants_tls(rule, t->params.flow_hash))
+	if (t->facts.tls != FACT_TLS_NONE || !tls_maybe_offered(t) || !policy_wants_tls(rule, t->params.flow_hash))
 		return false;
 	return rule->level != LEVEL_MAY || !takeover_memory_holds(t->env->memory, t->params.server_addr, t->now_us);
 }

@@ -165,19 +165,24 @@ static enum outcome begin_mail(struct takeover *t, enum smtp_verb verb, bool wai
 	return DONE;
 }
 
+/* Once all that was sent has been answered. */
+static enum outcome upgrade(struct takeover *t)
+{
+	if (t->pipeline.count)
+		return HOLD;
+	if (t->capabilities & TAKEOVER_CAP_UNKNOWN)
+		upgrade_probe(t);
+	else
+		upgrade_begin(t);
+	return HOLD;
+}
+
 static enum outcome mail_in_clear(struct takeover *t, enum smtp_verb verb)
 {
 	struct policy_parties parties = session_parties(t);
 	struct takeover_choice choice = takeover_choose(t->env->image(t->env->context), &parties, t->capabilities, t->env->memory, t->now_us);
-	if (t->facts.tls == FACT_TLS_NONE && choice.action == TAKEOVER_CHOOSE_UPGRADE) {
-		if (t->pipeline.count)
-			return HOLD;
-		if (t->capabilities & TAKEOVER_CAP_UNKNOWN)
-			upgrade_probe(t);
-		else
-			upgrade_begin(t);
-		return HOLD;
-	}
+	if (t->facts.tls == FACT_TLS_NONE && choice.action == TAKEOVER_CHOOSE_UPGRADE)
+		return upgrade(t);
 	struct policy_verdict verdict = {choice.rule, choice.decision};
 	if (choice.stripped && !t->outcome.stripped)
 		stats_inc(t->env->stats, STAT_stripped);
@@ -190,7 +195,7 @@ static enum outcome mail_in_clear(struct takeover *t, enum smtp_verb verb)
 		stats_inc(t->env->stats, STAT_tls_memory_hits);
 	t->remembered |= choice.remembered;
 	note_allowed(t, verdict);
-	bool wait = !t->params.inbound && choice.action == TAKEOVER_CHOOSE_RELAY && t->facts.tls == FACT_TLS_NONE && t->capabilities & SMTP_CAP_STARTTLS;
+	bool wait = !t->params.inbound && choice.action == TAKEOVER_CHOOSE_RELAY && t->facts.tls == FACT_TLS_NONE && tls_maybe_offered(t);
 	return begin_mail(t, verb, wait);
 }
 
@@ -246,11 +251,8 @@ static enum outcome rcpt(struct takeover *t, const struct smtp_command *command,
 		return DONE;
 	}
 	const struct image_rule *rule = recipient_rule(t, domain);
-	if (t->transaction == MAIL_DEFERRED && recipient_wants_upgrade(t, rule, domain)) {
-		if (t->pipeline.count == 0)
-			upgrade_begin(t);
-		return HOLD;
-	}
+	if (t->transaction == MAIL_DEFERRED && recipient_wants_upgrade(t, rule, domain))
+		return upgrade(t);
 	/* Without a rule of its own: the destination's may have waited for a domain to compare names with. */
 	struct policy_verdict own = rule ? decide_rule(t, rule, domain) : names_of_recipient(t, domain);
 	struct policy_verdict verdict = rule ? with_minimum(t, own, domain) : own;

@@ -124,6 +124,7 @@ struct policy_verdict decide_rule(const struct takeover *takeover, const struct 
 struct policy_verdict with_minimum(const struct takeover *takeover, struct policy_verdict verdict, const char *nexthop);
 /* Of a recipient without a rule: the destination's and the client's, where they have waited for its domain. */
 struct policy_verdict names_of_recipient(const struct takeover *takeover, const char *domain);
+bool tls_maybe_offered(const struct takeover *takeover); /* offered, or nobody has asked: the client said HELO */
 bool recipient_wants_upgrade(const struct takeover *takeover, const struct image_rule *rule, const char *domain);
 const char *choose_servername(const struct takeover *takeover, const struct image_rule *rule, const char *nexthop);
 /* What to offer for the sake of `rule` and of the client's minimum; without server_key. */

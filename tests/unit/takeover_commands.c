@@ -150,6 +150,35 @@ static void test_deferred_mail_is_upgraded_for_its_recipient(void **state)
 	hears(CLIENT, "250 rcpt ok\r\n");
 }
 
+/* A client that said HELO has not heard of STARTTLS: the server is asked before a recipient is refused. */
+static void test_deferred_mail_of_a_helo_client(void **state)
+{
+	(void)state;
+	w.params.ehlo = false;
+	w.params.capabilities = TAKEOVER_CAP_UNKNOWN;
+	deferred();
+	says(CLIENT, "RCPT TO:<b@tls.example>\r\n");
+	hears(SERVER, "EHLO client.example\r\n");
+	says(SERVER, "250-mx\r\n250 STARTTLS\r\n");
+	server_upgrades();
+	hears(SERVER, MAIL);
+	says(SERVER, "250 ok\r\n");
+	hears(SERVER, "RCPT TO:<b@tls.example>\r\n");
+}
+
+static void test_deferred_mail_of_a_helo_client_without_tls(void **state)
+{
+	(void)state;
+	w.params.ehlo = false;
+	w.params.capabilities = TAKEOVER_CAP_UNKNOWN;
+	deferred();
+	says(CLIENT, "RCPT TO:<b@tls.example>\r\n");
+	hears(SERVER, "EHLO client.example\r\n");
+	says(SERVER, "250 mx\r\n");
+	hears(SERVER, "");
+	assert_memory_equal(w.heard[CLIENT], "451 4.7.4 ", 10);
+}
+
 static void test_deferred_mail_goes_in_clear_for_others(void **state)
 {
 	(void)state;
@@ -298,7 +327,8 @@ int main(void)
 		SCENE(test_inbound_client_is_told_to_encrypt), SCENE(test_starttls_of_the_client_is_answered_here),
 		SCENE(test_lines_that_servers_read_differently), SCENE(test_one_octet_at_a_time),
 		SCENE(test_no_pipelining_towards_a_server_without_it), SCENE(test_auth_exchange_goes_through),
-		SCENE(test_deferred_mail_is_upgraded_for_its_recipient), SCENE(test_deferred_mail_goes_in_clear_for_others),
+		SCENE(test_deferred_mail_is_upgraded_for_its_recipient), SCENE(test_deferred_mail_of_a_helo_client),
+		SCENE(test_deferred_mail_of_a_helo_client_without_tls), SCENE(test_deferred_mail_goes_in_clear_for_others),
 		SCENE(test_refused_deferred_mail_answers_the_recipient), SCENE(test_deferred_mail_without_recipient),
 		SCENE(test_observed_recipient_of_a_server_with_tls), SCENE(test_why_it_may_is_counted_as_it_went),
 		SCENE(test_recipient_in_clear_by_its_own_rule), SCENE(test_exempt_client_sends_to_anybody_in_clear),
