@@ -19,13 +19,13 @@ from . import state
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 MTU = 1500
-NETS = {"client": (1, 40), "server": (2, 250)}  # third number of 10.77.x.n, and how many addresses
+NETS = {"client": (1, 40), "server": (2, 450)}  # third number of 10.77.x.n, and how many addresses; past 250 the next x
 PORTS = {"client": "in0", "server": "out0"}
 MACS = {"client": "02:77:00:00:00:01", "server": "02:77:00:00:00:02"}
 
 
 def ipv4(side, n):
-    return f"10.77.{NETS[side][0]}.{n}"
+    return f"10.77.{NETS[side][0] + (n - 1) // 250}.{(n - 1) % 250 + 1}"
 
 
 def ipv6(side, n):
@@ -189,7 +189,7 @@ class Namespaces:
             end.run("ip", "address", "add", f"10.77.100.{number}/24", "dev", "mgmt0")
             end.run("ip", "address", "add", f"fd77:100::{number}/64", "dev", "mgmt0", "nodad")
             end.run("ip", "link", "set", "mgmt0", "up")
-        self.box.run("ip", "route", "add", f"10.77.{NETS['server'][0]}.0/24", "dev", "mgmt0")
+        self.box.run("ip", "route", "add", f"10.77.{NETS['server'][0]}.0/23", "dev", "mgmt0")
         self.box.run("ip", "-6", "route", "add", f"fd77::{NETS['server'][0]}:0/112", "dev", "mgmt0")
 
     def bridge(self):

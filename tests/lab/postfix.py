@@ -7,11 +7,12 @@ import pathlib
 import smtplib
 
 from .mta import MAIL_USER, Mailboxes, Server, bound, domain_of
-from .namespaces import NETS, ipv4, ipv6, run
+from .namespaces import ipv4, ipv6, run
 
 MASTER = "/usr/lib/postfix/sbin/master"
 QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace")
 SUBMISSION = 10025
+ROUTES = 250  # servers that PostfixClient knows
 
 COMMON = """
 compatibility_level = 3.6
@@ -158,7 +159,7 @@ smtp_destination_concurrency_failed_cohort_limit = 0
         super().__init__(namespace, folder, main, services)
         (folder / "routes").write_text("".join(
             f"{domain_of(address, tls)} {'smtptls' if tls else 'smtp'}:[{address}]\n"
-            for n in range(1, NETS["server"][1] + 1) for address in (ipv4("server", n), ipv6("server", n)) for tls in (False, True)))
+            for n in range(1, ROUTES + 1) for address in (ipv4("server", n), ipv6("server", n)) for tls in (False, True)))
         self.wait_listening(["127.0.0.1"], SUBMISSION)
 
     def send(self, message, address, tls=False):

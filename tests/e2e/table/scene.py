@@ -14,9 +14,9 @@ import warnings
 
 from lab.ca import Authority, der, pin, tlsa, with_chain
 from lab.dialogue import Dialogue, client_context
-from lab.lab import WEB, XDP, server_context
+from lab.lab import AUTHORITY, RESOLVER, WEB, XDP, server_context
 from lab.mta import Message, wait_for
-from lab.namespaces import ipv4, ipv6
+from lab.namespaces import NETS, ipv4, ipv6
 from lab.postfix import PostfixServer
 from lab.sink import Behaviour, Sink
 from lab.sts import Site, Web, policy
@@ -111,8 +111,9 @@ class Scene:
         self.rows = ROWS
         self.by_id = {row.id: row for row in ROWS}
         own = [row for row in ROWS if not row.option("mx") and not row.inbound]
-        assert FIRST + len(own) <= 248, "more rows than addresses"
-        self.numbers = {row.id: FIRST + i for i, row in enumerate(own)}
+        free = [n for n in range(FIRST, NETS["server"][1] + 1) if n not in (AUTHORITY, RESOLVER, WEB)]
+        assert len(own) <= len(free), "more rows than addresses"
+        self.numbers = dict(zip((row.id for row in own), free))
         self.ran = {row.id: Ran() for row in ROWS}
         self.sinks, self.stack = {}, contextlib.ExitStack()
         lab.stack.callback(self.stack.close)
@@ -160,6 +161,7 @@ class Scene:
             "otherwithroot": with_chain(other.certificate("othername", "other.example"), other.file),
             "nexthop": nexthop, "nexthoproot": with_chain(nexthop, lab.ca.file),
             "expiredwrong": lab.ca.expired("expiredwrong", "other.example"),
+            "own": lab.ca.certificate("own", *([row.host for row in self.rows if row.server == "own"] or ["unused.sec"])),
             "wildcard": lab.ca.certificate("wildcard", *wild("wildcard")),
             "partwild": lab.ca.certificate("partwild", *wild("partwild", "m*.")),
             "widewild": lab.ca.certificate("widewild", "*.sec"),
@@ -331,14 +333,13 @@ class Scene:
         self.appliance.rules(default={"level": "may"})
 
     def wait_discovered(self):
-        wanted = {row.domain for row in self.rows if self.discovers(row)}
+        rows = sorted((row for row in self.rows if self.discovers(row)), key=lambda row: row.domain)
 
         def missing():
             pipe = self.appliance.client.pipeline()
-            names = sorted(wanted)
-            for name in names:
-                pipe.hgetall(f"waxseal:discovered:{name}")
-            return [name for name, told in zip(names, pipe.execute()) if not self.settled(name, told)]
+            for row in rows:
+                pipe.hgetall(f"waxseal:discovered:{row.domain}")
+            return [row.domain for row, told in zip(rows, pipe.execute()) if not self.settled(row, told)]
         wait_for(lambda: f"the agent knows of {missing()}: {self.appliance.agent_log.read_text()[-1500:]}",
                  lambda: not missing(), DISCOVERY_SECONDS, 0.1)
 
@@ -346,8 +347,14 @@ class Scene:
         """Does the agent look up the row's domain? Those with a rule by name."""
         return not row.inbound and any(not rule.partition(": ")[1] for rule in row.rule.split(" ; ") if rule.strip())
 
-    def settled(self, _, told):
-        return bool(told.get("time"))
+    def settled(self, row, told):
+        """Is all known of the row's domain? A web server that takes longer than a minute is not waited for."""
+        sts = any(value and not value.endswith(",slow") for value in row.option("sts")) and not self.has_level(row)
+        return bool(told.get("time")) and "=unasked" not in told.get("tlsa", "") and (not sts or bool(told.get("sts_checked")))
+
+    @staticmethod
+    def has_level(row):
+        return "level=" in row.rule
 
     # ---- sessions ----
 

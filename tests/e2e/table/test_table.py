@@ -9,7 +9,7 @@ from table_rows import ROWS
 
 pytestmark = pytest.mark.sanitize
 
-ROWS_LEAST = 120
+ROWS_LEAST = 200
 
 
 def test_as_many_rows_as_promised():
