@@ -156,6 +156,8 @@ bool event_parse(const char *line, size_t len, struct event *out)
 		facts = json_object_get(object, "facts");
 		out->has_facts = json_is_object(facts);
 		take_facts(facts, &out->facts);
+		if (!strcmp(out->reason, policy_reason_name(REASON_NAME_MISMATCH)))
+			strcpy(out->facts.mismatched, out->rule);
 	}
 	json_decref(object);
 	return good;

@@ -26,6 +26,7 @@ struct event_facts {
 	uint8_t certificate_sha256[32], key_sha256[32];
 	char names[EVENT_NAMES_MAX][64];
 	unsigned name_count;
+	char mismatched[64]; /* the rule by which none of its names matched, also of those that are cut; "" */
 };
 
 struct event {

@@ -1,5 +1,5 @@
 /*
- * explain.c - waxseal explain: the rules of the image that could hold, in the order in which they are asked.
+ * explain.c - the rules of the image that could hold, in the order in which they are asked.
  *
  * The order is policy.md's: the recipient's domain, its parents with the nearest first, the destination by
  * its longest prefix, "*". Read from the image that waxseald reads, so that it tells what is in force and not
@@ -10,11 +10,9 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "../policy/rules.h"
 #include "cli.h"
-#include "known.h"
 #include "link.h"
 #include "table.h"
 
@@ -60,6 +58,8 @@ static char *attributes_of(const struct policy_image *image, const struct image_
 		return NULL;
 	for (uint32_t i = 0; i < rule->match_count; i++)
 		fprintf(out, "%s%s", i ? ":" : " match=", policy_match(image, rule, i));
+	if (rule->fingerprint_count)
+		put_number(out, "fingerprints", rule->fingerprint_count);
 	put(out, "protocols", protocol_floor(rule->protocol_min));
 	put(out, "ciphers", policy_string(image, rule->ciphers));
 	put(out, "exclude", policy_string(image, rule->exclude));
@@ -91,8 +91,9 @@ static void add(struct candidates *c, const struct image_rule *rule, const char 
 	c->seen[c->count++] = rule;
 
 	char *attributes = attributes_of(c->image, rule);
+	char title[POLICY_TITLE_MAX];
 	json_t *object = json_object();
-	link_json_set(object, "rule", policy_string(c->image, rule->name));
+	link_json_set(object, "rule", policy_rule_title(c->image, rule, title));
 	link_json_set(object, "level", policy_level_name((enum policy_level)rule->level));
 	link_json_set(object, "mode", rule->mode == MODE_OBSERVE ? "observe" : "enforce");
 	link_json_set(object, "attributes", attributes && *attributes ? attributes + 1 : "");
@@ -191,6 +192,73 @@ json_t *explain_rules(const struct policy_image *image, const char *domain, cons
 	return c.array;
 }
 
+/* ---- what comes on top ---- */
+
+static void insert(const struct policy_image *image, json_t *rules, size_t at, const struct image_rule *rule, const char *role, const char *why)
+{
+	struct candidates one = {.image = image, .array = json_array()};
+
+	add(&one, rule, why);
+	json_t *object = json_array_get(one.array, 0);
+	json_object_set_new(object, "wins", json_boolean(!*role));
+	if (*role)
+		link_json_set(object, "role", role);
+	for (size_t i = 0; !*role && i < json_array_size(rules); i++) /* it stands in the winner's place */
+		json_object_set_new(json_array_get(rules, i), "wins", json_false());
+	json_array_insert(rules, at, object);
+	json_decref(one.array);
+}
+
+void explain_in_place(const struct policy_image *image, json_t *rules, const char *domain, const uint8_t addr[16])
+{
+	const struct image_rule *rule = domain ? policy_domain_rule(image, domain) : NULL, *other;
+	char why[WHY_MAX], title[POLICY_TITLE_MAX];
+
+	if (!rule) {
+		rule = policy_rule(image, policy_destination(image, policy_destination_of(image, addr))->rule);
+		domain = policy_rule_nexthop(image, rule);
+	}
+	other = policy_rule_at(image, rule, addr, domain);
+	if (!other)
+		other = policy_rule(image, policy_destination(image, policy_destination_of(image, addr))->rule);
+	if (other == rule)
+		return;
+	snprintf(why, sizeof(why), "in the place of %s: no TLSA records speak for that server", policy_rule_title(image, rule, title));
+	insert(image, rules, 0, other, "", why);
+}
+
+void explain_client(const struct policy_image *image, json_t *rules, const uint8_t client[16])
+{
+	const struct image_rule *rule = policy_client_rule(image, client);
+
+	if (!rule)
+		return;
+	if (policy_exempts(rule, 0))
+		insert(image, rules, 0, rule, "", "the client's prefix: level none takes it out of all others");
+	else
+		insert(image, rules, 1, rule, "beside", "the client's prefix: a minimum beside the winner; the stricter answer applies");
+}
+
+json_t *explain_inbound(const struct policy_image *image, const char *domain, const uint8_t *addr)
+{
+	struct candidates c = {.image = image, .array = json_array()};
+	const struct image_rule *own = domain ? policy_inbound_domain_rule(image, domain) : NULL;
+
+	if (own)
+		add(&c, own, "the recipient's domain, of sessions from outside");
+	if (addr)
+		add(&c, policy_inbound_rule(image, addr), c.count ? "the server's: the recipient's domain goes first" : "the server's prefix, or inbound:*");
+	add(&c, policy_rule(image, policy_image_header(image)->inbound_rule), "for all sessions from outside that have no other");
+	return c.array;
+}
+
+static const char *role_of(const json_t *rule)
+{
+	const char *role = link_text(rule, "role");
+
+	return *role ? role : link_true(rule, "wins") ? "wins" : "loses";
+}
+
 void explain_print(const json_t *rules, FILE *out)
 {
 	static const char *const headings[] = {"", "RULE", "LEVEL", "MODE", "WHY", "ATTRIBUTES", NULL};
@@ -200,7 +268,7 @@ void explain_print(const json_t *rules, FILE *out)
 
 	json_array_foreach(rules, i, rule)
 	{
-		table_text(table, link_true(rule, "wins") ? "wins" : "loses");
+		table_text(table, role_of(rule));
 		table_text(table, link_text(rule, "rule"));
 		table_text(table, link_text(rule, "level"));
 		table_text(table, link_text(rule, "mode"));
@@ -209,105 +277,4 @@ void explain_print(const json_t *rules, FILE *out)
 	}
 	table_print(table, out);
 	table_free(table);
-}
-
-/* ---- the command ---- */
-
-static bool read_address(const char *text, uint8_t addr[16])
-{
-	uint8_t read[16] = {[10] = 0xff, [11] = 0xff};
-
-	if (inet_pton(AF_INET, text, read + 12) != 1 && inet_pton(AF_INET6, text, read) != 1)
-		return false;
-	memcpy(addr, read, sizeof(read));
-	return true;
-}
-
-/* "user@Example.ORG." -> "example.org", by the parser of rules' keys. */
-static int read_domain(const char *text, char domain[IMAGE_DOMAIN_MAX + 1], char *error, size_t error_len)
-{
-	struct rule_field level = {.name = "level", .value = "may"};
-	const char *at = strrchr(text, '@');
-	struct rule *rule = rule_parse(at ? at + 1 : text, &level, 1, error, error_len);
-
-	if (rule && (strpbrk(rule_key(rule), "*:") || rule_key(rule)[0] == '.')) {
-		snprintf(error, error_len, "%.100s: a rule's key; a recipient, its domain, or a server's address would be right", text);
-		rule_free(rule);
-		return -1;
-	}
-	if (rule)
-		snprintf(domain, IMAGE_DOMAIN_MAX + 1, "%s", rule_key(rule));
-	rule_free(rule);
-	return rule ? 0 : -1;
-}
-
-static void tell_server(const struct policy_image *image, const uint8_t addr[16])
-{
-	const struct image_destination *d = policy_destination(image, policy_destination_of(image, addr));
-
-	printf("\nThe server's name, for SNI and for match=hostname: %s\n",
-	       d->servername ? policy_string(image, d->servername) : "not known; no MX that the agent looks after has this address");
-}
-
-static void tell(const struct policy_image *image, const json_t *rules, const char *domain, const uint8_t *addr, const json_t *known)
-{
-	bool address = addr != NULL;
-
-	explain_print(rules, stdout);
-	if (!address)
-		printf("\nThe rule of the server's destination goes before *; give its address, too, to see it.\n");
-	else if (!domain && policy_image_header(image)->enforced_domain_rules)
-		printf("\nA recipient's domain with a rule of its own goes first; give it, too, to see it.\n");
-	if (domain)
-		printf("%sBefore the RCPT is seen, only the destination's rule and * are asked.\n", address ? "\n" : "");
-	if (address)
-		tell_server(image, addr);
-	if (domain)
-		known_print(known, domain, (uint64_t)time(NULL), stdout);
-}
-
-int explain_run(struct cli *cli)
-{
-	char domain[IMAGE_DOMAIN_MAX + 1] = "", error[CLI_ERROR_MAX];
-	bool address = false;
-	uint8_t addr[16];
-
-	if (cli->argc < 1 || cli->argc > 2)
-		return cli_usage(cli, "a recipient, a domain or an address is wanted");
-	for (int i = 0; i < cli->argc; i++) {
-		if (cli->argv[i][0] == '-')
-			return cli_usage(cli, "%s: not expected", cli->argv[i]);
-		bool is_address = read_address(cli->argv[i], addr);
-		if (is_address && address) {
-			return cli_usage(cli, "%s: a second address", cli->argv[i]);
-		} else if (is_address) {
-			address = true;
-		} else if (*domain) {
-			return cli_usage(cli, "%s: a second domain", cli->argv[i]);
-		} else if (read_domain(cli->argv[i], domain, error, sizeof(error)) != 0) {
-			return cli_fail("%s", error);
-		}
-	}
-	struct policy_image *image = policy_image_open(cli->config.image, error, sizeof(error));
-	if (!image)
-		return cli_fail("%s; waxseal-agent or waxseal policy compile makes it", error);
-	json_t *rules = explain_rules(image, *domain ? domain : NULL, address ? addr : NULL);
-	json_t *known = *domain ? known_domain(cli, domain) : NULL;
-	if (cli->json) {
-		json_t *object = json_object();
-		if (known)
-			json_object_set(object, "discovered", known);
-		if (address)
-			link_json_set(object, "server", policy_string(image, policy_destination(image, policy_destination_of(image, addr))->servername));
-		link_json_set(object, "image", cli->config.image);
-		json_object_set_new(object, "generation", json_integer((json_int_t)policy_image_header(image)->generation));
-		json_object_set(object, "rules", rules);
-		link_print_json(object);
-	} else {
-		tell(image, rules, *domain ? domain : NULL, address ? addr : NULL, known);
-	}
-	json_decref(known);
-	json_decref(rules);
-	policy_image_close(image);
-	return CLI_OK;
 }

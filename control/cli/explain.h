@@ -16,6 +16,12 @@
 /* [{rule, level, mode, attributes, why, wins}, ...]: `domain` in any spelling and may be NULL; `addr` as
  * policy_destination_of() has it and may be NULL. The caller owns it. */
 json_t *explain_rules(const struct policy_image *image, const char *domain, const uint8_t *addr);
+/* Of sessions from outside. */
+json_t *explain_inbound(const struct policy_image *image, const char *domain, const uint8_t *addr);
+/* Puts in front what holds in the winner's place at that server: where no TLSA records speak for it, a rule of MTA-STS ... */
+void explain_in_place(const struct policy_image *image, json_t *rules, const char *domain, const uint8_t addr[16]);
+/* ... and what the rule of a client's prefix does to all of them. */
+void explain_client(const struct policy_image *image, json_t *rules, const uint8_t client[16]);
 /* The same as a table. */
 void explain_print(const json_t *rules, FILE *out);
 

@@ -70,8 +70,11 @@ static void facts_of_certificate(struct scene *s, const struct image_rule *rule,
 		facts->dane = DANE_MATCHED;
 		return;
 	}
+	char title[POLICY_TITLE_MAX];
+
 	facts->name_matched = names_match(s, rule, nexthop, server->mx);
-	if (!facts->name_matched && s->shown->names_cut && !facts->name_later) { /* it may be among those that were not kept */
+	if (!facts->name_matched && s->shown->names_cut && !facts->name_later && /* it may be among those that were not kept */
+	    strcmp(s->shown->mismatched, policy_rule_title(s->image, rule, title)) != 0) {
 		facts->name_matched = true;
 		s->assumed = true;
 	}

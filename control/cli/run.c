@@ -79,10 +79,12 @@ static const struct cli_command commands[] = {
 	 "why. With DESTINATION everything that is counted for it. --watch shows them again every two seconds.",
 	 counters_run},
 	{"", "explain",
-	 "RECIPIENT | ADDRESS | RECIPIENT ADDRESS\n"
+	 "RECIPIENT | ADDRESS | RECIPIENT ADDRESS [--client ADDRESS] [--inbound] [--events FILE]...\n"
 	 "Which rule of the image in force holds for mail to this recipient (or domain), for this server's address, or for\n"
-	 "both, what lost to it and why, and what the DNS says of the domain's mail servers.\n"
-	 "  waxseal explain user@example.org 203.0.113.7",
+	 "both, what lost to it and why; what DNS, MTA-STS, probes and the last sessions say of the servers; what a client\n"
+	 "would be told, in clear and with TLS of its own; and the last refusals. --client asks as that client, --inbound for\n"
+	 "a session from outside.\n"
+	 "  waxseal explain user@example.org 203.0.113.7 --client 10.1.2.3",
 	 explain_run},
 	{"", "fleet",
 	 "\nAll appliances that use this Redis: what they run, how far they are behind, their load. Exit 1 if one is down.",
