@@ -51,6 +51,9 @@ int policy_show(struct cli *cli);    /* policy_show.c */
 int policy_list(struct cli *cli);
 int policy_compile(struct cli *cli); /* policy_text.c */
 int policy_check(struct cli *cli);
+/* The image of a file of rules, which the caller frees; NULL having said why. `found`: a file of findings (rules.h), NULL:
+ * none. `enforce`: as if every rule were enforced in whole. */
+void *cli_compile(const char *path, const char *found, bool enforce, uint64_t now, size_t *len, size_t *rules);
 int policy_log(struct cli *cli);     /* policy_history.c */
 int policy_diff(struct cli *cli);
 int policy_rollback(struct cli *cli);

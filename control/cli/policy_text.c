@@ -21,8 +21,27 @@ static void report(void *context, const char *message)
 	cli_fail("%s", message);
 }
 
-/* The file's image, or NULL after saying why. `found`: a file of findings (rules.h), NULL: none. */
-static void *compile_file(const char *path, const char *found, uint64_t now, size_t *len, size_t *rules)
+/* Every rule without mode and percent: as if all were enforced. */
+static struct ruleset *enforced(const struct ruleset *set)
+{
+	struct rule_field all[RULE_FIELDS_MAX], kept[RULE_FIELDS_MAX];
+	struct ruleset *out = ruleset_new();
+	char error[RULES_ERROR_MAX];
+	const struct rule *rule;
+
+	for (size_t i = 0; (rule = ruleset_at(set, i)); i++) {
+		size_t count = rule_fields(rule, all, RULE_FIELDS_MAX), n = 0;
+		for (size_t f = 0; f < count; f++)
+			if (strcmp(all[f].name, "mode") && strcmp(all[f].name, "percent"))
+				kept[n++] = all[f];
+		struct rule *parsed = rule_parse(rule_key(rule), kept, n, error, sizeof(error));
+		if (parsed)
+			ruleset_put(out, parsed);
+	}
+	return out;
+}
+
+void *cli_compile(const char *path, const char *found, bool enforce, uint64_t now, size_t *len, size_t *rules)
 {
 	char error[RULES_ERROR_MAX];
 	struct discovered *discovered = found ? discovered_read(found, error, sizeof(error)) : NULL;
@@ -40,6 +59,11 @@ static void *compile_file(const char *path, const char *found, uint64_t now, siz
 	} else if (bad > 0) {
 		cli_fail("%s: %d bad line%s", path, bad, bad == 1 ? "" : "s");
 	} else if (bad == 0) {
+		if (enforce) {
+			struct ruleset *strict = enforced(set);
+			ruleset_free(set);
+			set = strict;
+		}
 		image = ruleset_compile_discovered(set, discovered, now, now, len, error, sizeof(error));
 		if (!image)
 			cli_fail("%s: %s", path, error);
@@ -75,7 +99,7 @@ int policy_compile(struct cli *cli)
 	if (!path)
 		return cli_usage(cli, "the name of a file with rules is missing");
 	uint64_t now = (uint64_t)time(NULL);
-	void *image = compile_file(path, found, now, &len, &rules);
+	void *image = cli_compile(path, found, false, now, &len, &rules);
 	if (!image)
 		return CLI_FAILED;
 	int rc = image_write(out, image, len, error, sizeof(error));
@@ -125,7 +149,7 @@ int policy_check(struct cli *cli)
 		return check_rule(cli, cli->argv[0] + 7);
 	if (cli->argc != 1 || cli->argv[0][0] == '-')
 		return cli_usage(cli, "one file, or one --rule");
-	void *image = compile_file(cli->argv[0], NULL, (uint64_t)time(NULL), &len, &rules);
+	void *image = cli_compile(cli->argv[0], NULL, false, (uint64_t)time(NULL), &len, &rules);
 	if (!image)
 		return CLI_FAILED;
 	free(image);

@@ -84,81 +84,34 @@ static void replay_event(void *context, const struct event *event)
 	trial_add(t->trial, t->image, event, &replay);
 }
 
-/* ---- rules ---- */
-
-static void report(void *context, const char *message)
-{
-	(void)context;
-	cli_fail("%s", message);
-}
-
-/* Every rule without mode and percent: as if all were enforced. */
-static struct ruleset *enforced(const struct ruleset *set)
-{
-	struct rule_field all[RULE_FIELDS_MAX], kept[RULE_FIELDS_MAX];
-	struct ruleset *out = ruleset_new();
-	char error[RULES_ERROR_MAX];
-	const struct rule *rule;
-
-	for (size_t i = 0; (rule = ruleset_at(set, i)); i++) {
-		size_t count = rule_fields(rule, all, RULE_FIELDS_MAX), n = 0;
-		for (size_t f = 0; f < count; f++)
-			if (strcmp(all[f].name, "mode") && strcmp(all[f].name, "percent"))
-				kept[n++] = all[f];
-		struct rule *parsed = rule_parse(rule_key(rule), kept, n, error, sizeof(error));
-		if (parsed)
-			ruleset_put(out, parsed);
-	}
-	return out;
-}
-
-/* NULL having said why. */
-static struct policy_image *image_of(const char *path, bool enforce)
-{
-	struct ruleset *set = ruleset_new(), *used = set;
-	char error[RULES_ERROR_MAX];
-	struct policy_image *image = NULL;
-	uint64_t now = (uint64_t)time(NULL);
-	size_t len;
-	int bad = ruleset_read(set, path, report, NULL);
-
-	if (bad > 0)
-		cli_fail("%s: %d bad line%s", path, bad, bad == 1 ? "" : "s");
-	if (bad == 0) {
-		if (enforce)
-			used = enforced(set);
-		void *bytes = ruleset_compile(used, now, now, &len, error, sizeof(error));
-		if (bytes)
-			image = policy_image_parse(bytes, len, error, sizeof(error));
-		if (!image)
-			cli_fail("%s: %s", path, error);
-		free(bytes);
-	}
-	if (used != set)
-		ruleset_free(used);
-	ruleset_free(set);
-	return image;
-}
-
 /* ---- the command ---- */
 
 int policy_try(struct cli *cli)
 {
 	struct trying t = {0};
 	struct events_source source = {0};
+	const char *found = NULL;
+	char error[CLI_ERROR_MAX];
+	size_t len, rules;
 	bool enforce = cli_flag(cli, "--enforce");
 	int rc = events_take(cli, &source);
 
 	if (rc != CLI_OK)
 		return rc;
+	if (cli_value(cli, "--discovered", &found) && !found)
+		return cli_usage(cli, "--discovered: the name of a file of findings is missing");
 	if (cli->argc != 1 || cli->argv[0][0] == '-')
 		return cli_usage(cli, "one file of rules is wanted");
 	for (size_t i = 0; i < source.count; i++)
 		if (!strcmp(source.paths[i], "-"))
 			return cli_usage(cli, "--events: - cannot be read twice; the name of a file would be right");
-	t.image = image_of(cli->argv[0], enforce);
-	if (!t.image)
+	void *bytes = cli_compile(cli->argv[0], found, enforce, (uint64_t)time(NULL), &len, &rules);
+	if (!bytes)
 		return CLI_FAILED;
+	t.image = policy_image_parse(bytes, len, error, sizeof(error));
+	free(bytes);
+	if (!t.image)
+		return cli_fail("%s: %s", cli->argv[0], error);
 	t.servers = json_object();
 	t.trial = trial_new();
 	rc = events_each(&source, learn, &t);

@@ -34,9 +34,10 @@ static const struct cli_command commands[] = {
 	 "for policy import and policy try. A client's own TLS shows no recipients: it counts for its destination.",
 	 policy_suggest},
 	{"policy", "try",
-	 "FILE [--events FILE]... [--enforce]\n"
+	 "FILE [--events FILE]... [--enforce] [--discovered FOUND]\n"
 	 "Replays recorded sessions against the rules of FILE: what would have been refused, upgraded, cut, for which rule and\n"
-	 "why, with examples and what their clients would have been told. --enforce takes mode and percent away from all rules.",
+	 "why, with examples and what their clients would have been told. --enforce takes mode and percent away from all rules.\n"
+	 "FOUND as for policy compile: without it, no server is known as any domain's.",
 	 policy_try},
 	{"policy", "compile",
 	 "FILE [-o IMAGE] [--discovered FOUND]\n"

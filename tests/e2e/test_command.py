@@ -287,7 +287,7 @@ def test_completion_knows_every_command_and_attribute(box):
     attributes = message.split("one of ")[1].split()
     offered = {word.rstrip("=") for word in complete(program, "policy", "set", "example.org", "")}
     assert len(attributes) > 15 and set(attributes) == offered
-    for name in ("level", "mode", "on_fail", "e2e", "unknown", "nonsmtp", "overload"):
+    for name in ("level", "mode", "on_fail", "e2e", "unknown", "nonsmtp", "overload", "stripped"):
         message = box.run("policy", "check", "--rule", f"example.org {name}=?", code=1).stderr
         words = set(message.split("one of ")[1].split())
         assert words == {word.split("=")[-1] for word in complete(program, "policy", "set", "example.org", f"{name}=")}, name

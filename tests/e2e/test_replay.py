@@ -180,6 +180,25 @@ def test_clients_inbound_and_sealed_sessions(box, recorded):
     assert row(told, would_be="sealed")["sessions"] == 1 and told["cut"] == 1
 
 
+def test_what_the_dns_says(box, recorded):
+    """The rule of an MX's domain holds at MAIL, MTA-STS and DANE of the digests that were kept."""
+    found = box.folder / "found.json"
+    found.write_text(json.dumps({
+        "mx": [{"domain": domain, "mx": f"mx.{domain}", "addr": addr, "secure": True} for domain, addr in
+               (("dane.example", "192.0.2.1"), ("sts.example", "192.0.2.2"), ("nodane.example", "192.0.2.3"))],
+        "tlsa": {"mx.dane.example": {"state": "secure", "records": [f"3 1 1 {'cd' * 32}"]},
+                 "mx.nodane.example": {"state": "secure", "records": [f"3 1 1 {'ee' * 32}"]},
+                 "mx.sts.example": {"state": "none"}},
+        "sts": {"sts.example": {"mode": "enforce", "mx": ["mx.sts.example"]}}}))
+    recorded([upgraded(0, ["dane.example"]), upgraded(0, ["sts.example"], server="192.0.2.2"), upgraded(0, ["nodane.example"], server="192.0.2.3")])
+    rules = "* may\ndane.example dane\nnodane.example dane\nsts.example on_fail=reject\n"
+    told = tried(box, rules, "--discovered", str(found))
+    assert row(told, rule="dane.example")["would_be"] == "upgraded" and not row(told, rule="dane.example")["assumed"]
+    assert row(told, rule="nodane.example")["reason"] == "tlsa"
+    mismatch = row(told, rule="MTA-STS of sts.example")
+    assert (mismatch["would_be"], mismatch["reason"]) == ("rejected", "name-mismatch")
+
+
 def test_two_recipients_of_different_rules(box, recorded):
     recorded([event(0, ["a.example", "b.example", "c.example"], offered=False)])
     told = tried(box, "* may\na.example encrypt\nb.example block on_fail=reject\n")
@@ -202,7 +221,7 @@ def test_usage(box, recorded):
     path = box.folder / "rules"
     path.write_text("* encript\n")
     for wrong in (["suggest", "x"], ["suggest", "--days"], ["suggest", "--sessions", "x"], ["suggest", "--events"], ["try"], ["try", "a", "b"],
-                  ["try", str(path), "--events", "-"]):
+                  ["try", str(path), "--events", "-"], ["try", str(path), "--discovered"]):
         assert box.run("policy", *wrong, code=2).stderr.startswith("waxseal: ")
     assert "events.json: No such file" in box.run("policy", "suggest", code=1).stderr
     assert f"{path}:1:" in box.run("policy", "try", str(path), code=1).stderr
