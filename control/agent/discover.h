@@ -83,6 +83,16 @@ struct discover_counts discover_counts(const struct discover *discover);
 /* Each MX once, with its TLSA; likewise. Those whose addresses or TLSA nobody has asked for yet are not in it. */
 const struct discovered_host *discover_hosts(struct discover *discover, size_t *count);
 
+/* The servers of those of `domains` (ascending) that are known: an address may come several times. */
+struct discover_server {
+	const char *domain, *mx, *base; /* as in struct discovered_host */
+	uint8_t addr[16];
+	const struct discovered_tlsa *records;
+	size_t record_count;
+};
+void discover_servers(const struct discover *discover, const char *const *domains, size_t count,
+		      void (*each)(void *context, const struct discover_server *server), void *context);
+
 /* What a restart must not forget: {"example.org": {"time", "ttl", "error", "mx": [{"name", "preference",
  * "A": [...], "A_time", ...}]}}. Recalled domains are asked about again at once, and hold until then. */
 json_t *discover_remember(const struct discover *discover);

@@ -246,3 +246,30 @@ const struct discovered_host *discover_hosts(struct discover *discover, size_t *
 	discover->host_count = *count = kept;
 	return discover->hosts;
 }
+
+static void servers_of(const struct domain *domain, void (*each)(void *context, const struct discover_server *server), void *context)
+{
+	for (size_t h = 0; h < domain->host_count; h++) {
+		const struct host *host = &domain->hosts[h];
+		bool secure = state_of(&host->tlsa) == TLSA_SECURE;
+		struct discover_server server = {.domain = domain->name, .mx = host->name, .base = host->tlsa.below_alias ? host->alias : NULL,
+						 .records = secure ? host->tlsa.records : NULL, .record_count = secure ? host->tlsa.count : 0};
+		for (int f = 0; f < FAMILIES; f++)
+			for (size_t a = 0; a < host->family[f].count; a++) {
+				memcpy(server.addr, host->family[f].addrs[a].bytes, sizeof(server.addr));
+				each(context, &server);
+			}
+	}
+}
+
+void discover_servers(const struct discover *discover, const char *const *domains, size_t count,
+		      void (*each)(void *context, const struct discover_server *server), void *context)
+{
+	for (size_t i = 0, d = 0; i < count && d < discover->count;) {
+		int order = strcmp(domains[i], discover->domains[d]->name);
+		if (order == 0)
+			servers_of(discover->domains[d], each, context);
+		i += order <= 0;
+		d += order >= 0;
+	}
+}

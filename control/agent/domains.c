@@ -15,7 +15,9 @@
 
 #include "discover_private.h"
 #include "mtasts.h"
+#include "probes.h"
 #include "resolver.h"
+#include "sightings.h"
 
 #define NUMBER_MAX 24
 #define KEY_MAX (CONTROL_PREFIX_MAX + 300)
@@ -28,6 +30,11 @@ struct domains {
 	struct resolver *resolver;
 	struct discover *discover;
 	struct mtasts *mtasts; /* NULL: none */
+	struct probes *probes; /* NULL: none */
+	struct sightings *sightings;
+	const char **probed; /* domains whose servers are looked at; names of `rules` */
+	size_t probed_count;
+	bool servers_changed;
 	struct watch *watch; /* to tell; NULL: not yet */
 	struct discovered discovered;
 	ev_timer tick, save;
@@ -63,6 +70,14 @@ static void on_forget(void *context, uint64_t token)
 }
 
 static void on_changed(void *context)
+{
+	struct domains *domains = context;
+
+	domains->servers_changed = true;
+	domains->ops->changed(domains->context);
+}
+
+static void on_finding(void *context)
 {
 	struct domains *domains = context;
 
@@ -109,6 +124,7 @@ static void tell(struct domains *domains)
 		free(row.addresses);
 		free(row.tlsa);
 	}
+	probes_tell(domains->probes, domains->watch);
 }
 
 void domains_tell(struct domains *domains, struct watch *watch)
@@ -118,9 +134,22 @@ void domains_tell(struct domains *domains, struct watch *watch)
 	domains->watch = watch;
 	discover_tell_again(domains->discover);
 	mtasts_watch(domains->mtasts, watch);
+	probes_tell_again(domains->probes);
+	sightings_watch(domains->sightings, watch);
 }
 
 /* ---- time ---- */
+
+/* Whose servers are looked at: after each change of rules or addresses. */
+static void retarget(struct domains *domains)
+{
+	if (!domains->servers_changed || !domains->probes)
+		return;
+	domains->servers_changed = false;
+	probes_begin(domains->probes);
+	discover_servers(domains->discover, (const char *const *)domains->probed, domains->probed_count, probes_add, domains->probes);
+	probes_end(domains->probes);
+}
 
 static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 {
@@ -130,6 +159,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)events;
 	discover_tick(domains->discover, now_time());
 	mtasts_tick(domains->mtasts, now_time());
+	retarget(domains);
+	probes_tick(domains->probes);
 	tell(domains);
 	mtasts_tell(domains->mtasts);
 }
@@ -148,6 +179,8 @@ struct domains *domains_new(struct ev_loop *loop, const struct control_config *c
 	static const struct discover_ops discover_ops = {.ask = on_ask, .forget = on_forget, .changed = on_changed};
 	struct domains *domains = config->dns_enabled ? calloc(1, sizeof(*domains)) : NULL;
 
+	char error[CONTROL_TEXT_MAX] = "";
+
 	if (!domains)
 		return NULL;
 	domains->loop = loop;
@@ -162,7 +195,14 @@ struct domains *domains_new(struct ev_loop *loop, const struct control_config *c
 		free(domains);
 		return NULL;
 	}
-	domains->mtasts = mtasts_new(loop, config, domains->resolver, on_changed, domains);
+	domains->mtasts = mtasts_new(loop, config, domains->resolver, on_finding, domains);
+	domains->sightings = sightings_new(loop, config, on_finding, domains);
+	if (domains->sightings)
+		domains->probes = probes_new(loop, config, sightings_seen(domains->sightings), on_finding, domains, error, sizeof(error));
+	if (*error)
+		fprintf(stderr, "waxseal-agent: no probes: %s\n", error);
+	else if (*probes_warning(domains->probes))
+		fprintf(stderr, "waxseal-agent: %s\n", probes_warning(domains->probes));
 	ev_timer_init(&domains->tick, on_tick, DOMAINS_TICK_S, DOMAINS_TICK_S);
 	ev_timer_init(&domains->save, on_save, DOMAINS_SAVE_S, DOMAINS_SAVE_S);
 	domains->tick.data = domains->save.data = domains;
@@ -171,12 +211,24 @@ struct domains *domains_new(struct ev_loop *loop, const struct control_config *c
 	return domains;
 }
 
+static void forget_probed(struct domains *domains)
+{
+	for (size_t i = 0; i < domains->probed_count; i++)
+		free((char *)domains->probed[i]);
+	free(domains->probed);
+	domains->probed = NULL;
+	domains->probed_count = 0;
+}
+
 void domains_free(struct domains *domains)
 {
 	if (!domains)
 		return;
 	ev_timer_stop(domains->loop, &domains->tick);
 	ev_timer_stop(domains->loop, &domains->save);
+	forget_probed(domains);
+	probes_free(domains->probes);
+	sightings_free(domains->sightings);
 	mtasts_free(domains->mtasts);
 	discover_free(domains->discover); /* forgets its questions, of the resolver */
 	resolver_free(domains->resolver);
@@ -237,6 +289,11 @@ void domains_want(struct domains *domains, const struct ruleset *rules)
 	discover_want(domains->discover, all, count, now_time());
 	const char **sts = needing(&names, NEED_STS, &count);
 	mtasts_want(domains->mtasts, sts, count, now_time());
+	forget_probed(domains);
+	domains->probed = needing(&names, NEED_PROBE, &domains->probed_count);
+	for (size_t i = 0; i < domains->probed_count; i++) /* the rules' own texts go when they change */
+		domains->probed[i] = discover_must(strdup(domains->probed[i]));
+	domains->servers_changed = true;
 	free(all);
 	free(sts);
 	free(names.items);
@@ -250,6 +307,9 @@ struct discovered *domains_discovered(struct domains *domains)
 	domains->discovered.hosts = discover_hosts(domains->discover, &domains->discovered.host_count);
 	if (domains->mtasts)
 		domains->discovered.sts = sts_found(mtasts_sts(domains->mtasts), &domains->discovered.sts_count);
+	domains->discovered.probes = probes_found(domains->probes, &domains->discovered.probe_count);
+	if (domains->sightings)
+		domains->discovered.seen = seen_found(sightings_seen(domains->sightings), &domains->discovered.seen_count);
 	return &domains->discovered;
 }
 
@@ -262,6 +322,9 @@ json_t *domains_remember(const struct domains *domains)
 	json_object_set_new(findings, "discovered", discover_remember(domains->discover));
 	if (domains->mtasts)
 		json_object_set_new(findings, "sts", sts_remember(mtasts_sts(domains->mtasts)));
+	json_object_set_new(findings, "posture", probes_remember(domains->probes));
+	if (domains->sightings)
+		json_object_set_new(findings, "sightings", sightings_remember(domains->sightings));
 	return findings;
 }
 
@@ -272,6 +335,9 @@ void domains_recall(struct domains *domains, const json_t *findings)
 	discover_recall(domains->discover, json_object_get(findings, "discovered"), now_time());
 	if (domains->mtasts)
 		sts_recall(mtasts_sts(domains->mtasts), json_object_get(findings, "sts"), now_time());
+	probes_recall(domains->probes, json_object_get(findings, "posture"), now_time().unix_s);
+	if (domains->sightings)
+		sightings_recall(domains->sightings, json_object_get(findings, "sightings"));
 }
 
 struct discover_counts domains_counts(const struct domains *domains)
@@ -297,5 +363,18 @@ json_t *domains_report(const struct domains *domains)
 							     (json_int_t)s.policies, "failing", (json_int_t)s.failing, "fetches", (json_int_t)s.fetches,
 							     "failures", (json_int_t)s.failures, "shared", (json_int_t)s.shared));
 	}
+	struct probes_counts p = probes_counts(domains->probes);
+	json_object_set_new(report, "probes", json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "enabled", domains->probes != NULL, "addresses",
+							(json_int_t)p.addresses, "known", (json_int_t)p.known, "started", (json_int_t)p.started, "reached",
+							(json_int_t)p.reached, "failed", (json_int_t)p.failed, "left_out", (json_int_t)p.left_out));
+	if (domains->sightings) {
+		struct seen_counts s = seen_counts(sightings_seen(domains->sightings));
+		struct sightings_counts e = sightings_counts(domains->sightings);
+		json_object_set_new(report, "seen", json_pack("{s:I, s:I, s:I, s:I, s:I}", "addresses", (json_int_t)s.addresses, "evicted",
+							      (json_int_t)s.evicted, "events", (json_int_t)e.events, "sightings",
+							      (json_int_t)e.sightings, "skipped_bytes", (json_int_t)e.skipped_bytes));
+	}
+	json_object_set_new(report, "refused", json_integer((json_int_t)d->refused));
+	json_object_set_new(report, "refusal", json_string(d->refusal));
 	return report;
 }

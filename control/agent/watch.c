@@ -469,6 +469,19 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 		sync_start(watch);
 }
 
+void watch_glob(const char *prefix, char *out, size_t out_len)
+{
+	char *end = out + out_len - 2;
+
+	for (const char *p = prefix; *p && out + 1 < end; p++) {
+		if (strchr("*?[]\\^-", *p))
+			*out++ = '\\';
+		*out++ = *p;
+	}
+	*out++ = '*';
+	*out = 0;
+}
+
 struct watch *watch_new(struct ev_loop *loop, const struct control_config *config, const struct watch_ops *ops, void *context)
 {
 	struct watch *watch = calloc(1, sizeof(*watch));
@@ -484,14 +497,7 @@ struct watch *watch_new(struct ev_loop *loop, const struct control_config *confi
 			return NULL;
 		}
 	}
-	char *out = watch->pattern;
-	for (const char *p = config->redis_prefix; *p; p++) {
-		if (strchr("*?[]\\^-", *p))
-			*out++ = '\\';
-		*out++ = *p;
-	}
-	*out++ = '*';
-	*out = 0;
+	watch_glob(config->redis_prefix, watch->pattern, sizeof(watch->pattern));
 	snprintf(watch->generation_key, sizeof(watch->generation_key), "%sgeneration", config->redis_prefix);
 	keyqueue_init(&watch->queue);
 	ev_timer_init(&watch->tick, on_tick, 0, WATCH_TICK_S);

@@ -27,6 +27,7 @@
 #define WATCH_FIELDS_MAX 256        /* of one hash; no rule has nearly as many */
 #define WATCH_ERROR_MAX 256
 
+#define WATCH_PATTERN_MAX (2 * CONTROL_PREFIX_MAX + 32)
 #define WATCH_WRITES_MAX 4096       /* the agent's own findings under way */
 
 enum watch_state {
@@ -68,6 +69,7 @@ bool watch_write(struct watch *watch, int argc, const char *const *argv);
 struct redisReply;
 typedef void watch_replied(void *context, uint64_t token, const struct redisReply *reply);
 bool watch_ask(struct watch *watch, int argc, const char *const *argv, watch_replied *replied, void *context, uint64_t token);
+void watch_glob(const char *prefix, char *out, size_t out_len); /* SCAN's pattern for all keys that begin so */
 const char *watch_write_error(const struct watch *watch); /* of the last write that was answered; "" */
 
 enum watch_state watch_state(const struct watch *watch);

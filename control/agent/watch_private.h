@@ -10,8 +10,6 @@
 #include "keyqueue.h"
 #include "sentinel.h"
 
-#define PATTERN_MAX (2 * CONTROL_PREFIX_MAX + 2)
-
 enum line { COMMANDS, INVALIDATIONS, LINES };
 
 struct watch {
@@ -33,7 +31,7 @@ struct watch {
 	unsigned under_way, writes;
 	intptr_t refused_verb; /* first letter of the write that was refused last */
 	bool scanning, generation_asked, syncing;
-	char pattern[PATTERN_MAX], generation_key[CONTROL_PREFIX_MAX + 16];
+	char pattern[WATCH_PATTERN_MAX], generation_key[CONTROL_PREFIX_MAX + 16];
 	char error[WATCH_ERROR_MAX], write_error[WATCH_ERROR_MAX];
 	struct watch_counts counts;
 };

@@ -173,6 +173,27 @@ static const char *read_seconds(struct control_config *config, const struct opti
 	return NULL;
 }
 
+static const char *read_source(struct control_config *config, const struct option *option, const char *value)
+{
+	struct in6_addr addr;
+
+	if (strlen(value) >= option->size || (*value && inet_pton(AF_INET, value, &addr) != 1 && inet_pton(AF_INET6, value, &addr) != 1))
+		return "an address such as 192.0.2.1, or nothing";
+	strcpy((char *)config + option->offset, value);
+	return NULL;
+}
+
+static const char *read_port(struct control_config *config, const struct option *option, const char *value)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (*value < '0' || *value > '9' || *end || n < 1 || n > 65535)
+		return "a port from 1 to 65535";
+	*(uint16_t *)((char *)config + option->offset) = (uint16_t)n;
+	return NULL;
+}
+
 /* "192.0.2.53, 2001:db8::53, 127.0.0.1@5353", or a file. */
 static const char *read_servers(struct control_config *config, const struct option *option, const char *value)
 {
@@ -243,6 +264,12 @@ static const struct option options[] = {
 	{"dns", "keep_s", read_seconds, FIELD(dns_keep_s), "604800"},
 	{"dns", "timeout_s", read_seconds, FIELD(dns_timeout_s), "10"},
 	{"dns", "mta_sts", read_flag, FIELD(dns_mta_sts), "yes"},
+	{"probe", "enabled", read_flag, FIELD(probe_enabled), "yes"},
+	{"probe", "interval_s", read_seconds, FIELD(probe_interval_s), "3600"},
+	{"probe", "timeout_s", read_seconds, FIELD(probe_timeout_s), "30"},
+	{"probe", "concurrent", read_seconds, FIELD(probe_concurrent), "8"},
+	{"probe", "source", read_source, FIELD(probe_source), ""},
+	{"probe", "port", read_port, FIELD(probe_port), "25"},
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 

@@ -40,6 +40,11 @@ struct control_config {
 	char dns_servers[CONTROL_TEXT_MAX];      /* addresses, or the path of a file such as /etc/resolv.conf */
 	char dns_trust_anchor[CONTROL_TEXT_MAX]; /* "": answers are not validated */
 	uint32_t dns_ttl_min_s, dns_keep_s, dns_timeout_s;
+	/* The agent's probes of mail servers. */
+	bool probe_enabled;
+	uint16_t probe_port;
+	char probe_source[CONTROL_TEXT_MAX]; /* address; "" any */
+	uint32_t probe_interval_s, probe_timeout_s, probe_concurrent;
 	bool dns_mta_sts;              /* with dns_enabled: MTA-STS policies, too */
 	char ca_file[CONTROL_TEXT_MAX]; /* of [tls]: whom to trust */
 };

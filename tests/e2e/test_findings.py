@@ -1,0 +1,350 @@
+"""What the agent finds out: TLSA, MTA-STS, postures of servers, where STARTTLS was seen; by the lab's signed DNS and servers.
+
+Agent, DNS, HTTPS and mail servers stand in one network namespace, where all of 10.77.0.0/16 is local.
+"""
+import json
+import os
+import time
+
+import pytest
+
+from control_box import Appliance, until
+from lab.ca import Authority, pin, tlsa
+from lab.namespaces import Namespace, run
+from lab.sink import Behaviour, Sink, server_context
+from lab.sts import Site, Web, policy
+from lab.zones import Zones
+
+pytestmark = pytest.mark.sanitize
+AUTHORITY, RESOLVER, WEB = "10.77.0.1", "10.77.0.2", "10.77.0.3"
+
+
+class Place:
+    """The namespace with what all tests of this file share."""
+
+    def __init__(self, folder):
+        self.namespace = Namespace(f"fnd{os.getpid()}")
+        run("ip", "netns", "add", self.namespace.name)
+        self.namespace.run("ip", "link", "set", "lo", "up")
+        self.namespace.run("ip", "address", "add", "10.77.0.1/16", "dev", "lo")
+        self.ca = Authority(folder / "ca")
+        self.zones = Zones(self.namespace, folder / "zones", AUTHORITY, RESOLVER)
+        self.zones.publish()
+        self.open = []
+        self.number = 0
+
+    def address(self):
+        self.number += 1
+        return f"10.77.{1 + self.number // 250}.{1 + self.number % 250}"
+
+    def server(self, name, domain, pair=None, records=(), **behaviour):
+        """A mail server, the only MX of the domain; returns its address."""
+        address = self.address()
+        context = server_context(pair) if pair else None
+        behaviour.setdefault("starttls", "offer" if pair else "none")
+        self.open.append(Sink(self.namespace, [address], Behaviour(hostname=name, context=context, **behaviour)))
+        self.zones.put(domain, "MX", f"10 {name}.")
+        self.zones.put(name, "A", address)
+        if records:
+            self.zones.put(f"_25._tcp.{name}", "TLSA", *records)
+        return address
+
+    def close(self):
+        for one in self.open:
+            one.close()
+        self.zones.close()
+        run("ip", "netns", "del", self.namespace.name)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    made = Place(tmp_path_factory.mktemp("place"))
+    yield made
+    made.close()
+
+
+def make_box(folder, place, socket=None, extra=""):
+    box = Appliance(folder)
+    if socket:
+        box.redis_lines = f"address = unix:{socket}\n"
+    box.events = folder / "events.json"
+    box.dns_lines = (f"servers = {RESOLVER}\ntrust_anchor = {place.zones.anchor}\nttl_min_s = 1\ntimeout_s = 3\n"
+                     f"[tls]\nca_file = {place.ca.file}\n[events]\nfile = {box.events}\n[probe]\ninterval_s = 2\ntimeout_s = 2\n{extra}")
+    box.configure()
+    box.rule = lambda key, **attributes: box.client.hset(f"waxseal:{key}", mapping=attributes)
+    box.found = lambda domain: box.client.hgetall(f"waxseal:discovered:{domain}")
+    box.posture = lambda address: box.client.hgetall(f"waxseal:posture:{address}")
+
+    def start(**options):
+        with place.namespace.entered():
+            return Appliance.start_agent(box, **options)
+    box.start_agent = start
+    return box
+
+
+@pytest.fixture
+def box(tmp_path, place):
+    made = make_box(tmp_path, place)
+    made.start_redis()
+    yield made
+    made.close()
+
+
+def state_of(box, domain, mx):
+    """The state and the records that Redis has of one MX."""
+    found = dict(one.split("=", 1) for one in box.found(domain).get("tlsa", "").split())
+    state, *records = found.get(mx, "unasked@0").split(",")
+    return state.split("@")[0], records
+
+
+def test_tlsa(box, place):
+    zones, record = place.zones, "3 1 1 " + "AB" * 32
+    as_told = "3-1-1-" + "ab" * 32
+    for zone in ("sec", "ins", "bogus"):
+        place.server(f"mx.t.{zone}", f"t.{zone}", records=[record])
+    place.server("mx.none.sec", "none.sec")
+    zones.put("alias.sec", "MX", "10 a.alias.sec.")
+    zones.put("a.alias.sec", "CNAME", "mx.t.sec.")
+    zones.put("mixed.ins", "MX", "10 mx.t.sec.")  # an insecure MX may lead to a secure host
+    zones.put("mixed.sec", "MX", "10 mx.t.ins.")
+    zones.publish()
+    for domain in ("t.sec", "t.ins", "t.bogus", "none.sec", "alias.sec", "mixed.ins", "mixed.sec"):
+        box.rule(f"policy:{domain}", level="dane")
+    box.start_agent()
+    for domain, mx, expected, mx_secure in (
+            ("t.sec", "mx.t.sec", ("secure", [as_told]), "1"), ("t.ins", "mx.t.ins", ("none-insecure", []), "0"),
+            ("none.sec", "mx.none.sec", ("none", []), "1"), ("alias.sec", "a.alias.sec", ("secure", [as_told]), "1"),
+            ("mixed.ins", "mx.t.sec", ("secure", [as_told]), "0"), ("mixed.sec", "mx.t.ins", ("none-insecure", []), "1")):
+        until(f"{domain}: {box.found(domain)}", lambda d=domain, m=mx, e=expected: state_of(box, d, m) == e, 10)
+        assert box.found(domain)["mx_secure"] == mx_secure, domain
+    until("the bogus one failed, alone", lambda: "DNSSEC" in box.found("t.bogus").get("error", ""))
+    until("counted", lambda: box.agent_json()["dns"]["failing"] == 1)
+    new = "3 1 1 " + "CD" * 32
+    zones.put("_25._tcp.mx.t.sec", "TLSA", record, new)
+    zones.publish()
+    until("a rollover", lambda: len(state_of(box, "t.sec", "mx.t.sec")[1]) == 2, 20)
+    zones.take("_25._tcp.mx.t.sec", "TLSA")
+    zones.publish()
+    until("they went", lambda: state_of(box, "t.sec", "mx.t.sec") == ("none", []), 20)
+
+
+def test_tlsa_known_last_survives_the_dns(box, place):
+    zones = place.zones
+    place.server("mx.keep.sec", "keep.sec", records=["3 1 1 " + "AB" * 32])
+    zones.publish()
+    box.rule("policy:keep.sec", level="dane-only")
+    box.start_agent()
+    until("known", lambda: state_of(box, "keep.sec", "mx.keep.sec")[0] == "secure", 10)
+    box.stop_agent()
+    box.dns_lines = box.dns_lines.replace(RESOLVER, "10.77.0.99")  # nobody
+    box.configure()
+    box.client.flushall()
+    box.rule("policy:keep.sec", level="dane-only")
+    box.start_agent()
+    until("told from memory", lambda: state_of(box, "keep.sec", "mx.keep.sec") == ("secure", ["3-1-1-" + "ab" * 32]))
+    until("the failure, too", lambda: box.found("keep.sec").get("error"), 10)
+
+
+def test_postures(box, place):
+    ca = place.ca
+    good = ca.certificate("good", "mx.good.sec", "*.other.example")
+    rows = {
+        "good.sec": ({"pair": good}, {"starttls": "1", "version": "TLSv1.3", "chain": "trusted", "names": "mx.good.sec *.other.example", "error": "",
+                                      "cert": pin(good, "certificate").rpartition(":")[2].lower(), "dane": "none", "mx": "mx.good.sec"}),
+        "self.sec": ({"pair": ca.self_signed("self", "mx.self.sec")}, {"chain": "self-signed", "version": "TLSv1.3"}),
+        "old.sec": ({"pair": ca.expired("old", "mx.old.sec")}, {"chain": "expired", "not_after": "1580515200"}),
+        "match.sec": ({"pair": good, "records": [tlsa(good, 3, 1, 1)]}, {"dane": "matched", "chain": "trusted"}),
+        "differs.sec": ({"pair": good, "records": ["3 1 1 " + "00" * 32]}, {"dane": "no-match"}),
+        "clear.sec": ({"starttls": "none"}, {"starttls": "0", "version": "", "error": "STARTTLS is not offered"}),
+        "no.sec": ({"starttls": "454"}, {"starttls": "1", "version": "", "error": "STARTTLS is answered 454"}),
+        "absurd.sec": ({"starttls": "absurd"}, {"starttls": "1", "version": "", "chain": ""}),
+        "hangup.sec": ({"starttls": "hangup"}, {"starttls": "1", "version": ""}),
+        "helo.sec": ({"helo_only": True}, {"starttls": "0", "error": "EHLO is answered 502"}),
+        "slow.sec": ({"delay": 5}, {"starttls": "", "error": "no answer in time"}),
+    }
+    addresses = {domain: place.server(f"mx.{domain}", domain, **options) for domain, (options, _) in rows.items()}
+    place.zones.put("dead.sec", "A", addresses.setdefault("dead.sec", place.address()))
+    rows["dead.sec"] = ({}, {"starttls": "", "error": "cannot connect: Connection refused"})
+    place.zones.publish()
+    for domain in rows:
+        box.rule(f"policy:{domain}", level="dane" if domain in ("match.sec", "differs.sec") else "verify")
+    box.rule("policy:unasked.sec", level="encrypt")
+    box.start_agent()
+    for domain, (_, expected) in rows.items():
+        def matches(domain=domain, expected=expected):
+            posture = box.posture(addresses[domain])
+            return posture and all(posture[name] == value for name, value in expected.items())
+        until(f"{domain}: {expected}", matches, 20)
+    assert abs(int(box.posture(addresses["good.sec"])["time"]) - time.time()) < 10
+    assert 0 < box.client.ttl(f"waxseal:posture:{addresses['good.sec']}") <= 604800
+    until("seen where it was offered", lambda: {box.client.hget(f"waxseal:seen:{addresses[d]}", "how") for d in ("good.sec", "no.sec")} == {"probe"})
+    assert not box.client.exists(f"waxseal:seen:{addresses['clear.sec']}")
+    probes = box.agent_json()["dns"]["probes"]
+    assert probes["addresses"] == len(rows) and probes["failed"] > 0 and probes["left_out"] == 0, probes
+    place.zones.put("_25._tcp.mx.good.sec", "TLSA", tlsa(good, 3, 0, 1))
+    place.zones.publish()
+    until("other records, another look", lambda: box.posture(addresses["good.sec"])["dane"] == "matched", 20)
+
+
+def test_a_posture_is_kept_while_the_server_is_gone(box, place):
+    pair = place.ca.certificate("gone", "mx.gone.sec")
+    address = place.server("mx.gone.sec", "gone.sec", pair)
+    place.zones.publish()
+    box.rule("policy:gone.sec", level="encrypt", e2e="probe")
+    box.start_agent()
+    until("a posture", lambda: box.posture(address).get("chain") == "trusted", 10)
+    sink = place.open.pop()
+    sink.close()
+    until("it is gone", lambda: "cannot connect" in box.posture(address)["error"], 10)
+    assert box.posture(address)["chain"] == "trusted"
+    box.stop_agent()
+    memory = json.loads((box.folder / "rules.json").read_text())
+    assert memory["posture"][address]["chain"] == "trusted" and address in memory["sightings"]["seen"]
+
+
+def event(server, end, direction="outbound"):
+    return json.dumps({"at": "2026-11-27T15:03:06.123Z", "direction": direction, "server": server, "end": end}) + "\n"
+
+
+def seen(box):
+    return {key.partition("seen:")[2] for key in box.client.scan_iter("waxseal:seen:*")}
+
+
+def test_sessions_are_seen_through_rotation_truncation_and_restart(box):
+    box.rule("policy:*", level="may")
+    box.start_agent()
+    box.events.write_text(event("10.77.50.1", "sealed") + event("10.77.50.2", "upgraded") + event("10.77.50.3", "clear") + "nonsense\n{\n"
+                          + event("127.0.0.1", "sealed") + event("10.77.50.4", "sealed", "inbound"))
+    until("two", lambda: seen(box) == {"10.77.50.1", "10.77.50.2"})
+    first = box.client.hgetall("waxseal:seen:10.77.50.1")
+    assert first["how"] == "session" and first["by"] == box.folder.name[:60] and abs(int(first["time"]) - time.time()) < 10
+    box.events.rename(box.folder / "events.1")
+    with (box.folder / "events.1").open("a") as old:  # waxseald has it open for a while yet
+        old.write(event("10.77.50.5", "sealed"))
+    box.events.write_text(event("10.77.50.6", "sealed"))
+    until("both files", lambda: {"10.77.50.5", "10.77.50.6"} <= seen(box))
+    box.events.write_text("")
+    until("read to its end", lambda: box.agent_json()["dns"]["seen"]["events"] >= 9)
+    time.sleep(1.2)  # a tick of the agent's over the empty file
+    box.events.write_text(event("10.77.50.7", "sealed"))
+    until("after a truncation", lambda: "10.77.50.7" in seen(box))
+    box.stop_agent()
+    with box.events.open("a") as grown:
+        grown.write(event("10.77.50.8", "upgraded"))
+    box.client.flushall()
+    box.rule("policy:*", level="may")
+    box.start_agent()
+    until("what came while it was away", lambda: "10.77.50.8" in seen(box))
+    until("and an empty Redis is told all of it", lambda: len(seen(box)) == 6)
+    assert box.agent_json()["dns"]["seen"]["events"] == 1, "it went on where it was"
+
+
+def test_seen_by_another_appliance(box, place, tmp_path):
+    box.rule("policy:*", level="may")
+    box.events.write_text(event("10.77.51.1", "sealed"))
+    box.start_agent()
+    until("told", lambda: seen(box) == {"10.77.51.1"})
+    box.client.hset("waxseal:seen:10.77.51.2", mapping={"time": int(time.time()) - 5, "how": "session", "by": "x"})
+    box.client.hset("waxseal:seen:nonsense", mapping={"time": "1"})
+    box.client.hset("waxseal:seen:10.77.51.3", mapping={"time": "a lie"})
+    box.client.set("waxseal:seen:10.77.51.4", "of another type")
+    (tmp_path / "two").mkdir()
+    other = make_box(tmp_path / "two", place, box.socket)
+    try:
+        other.start_agent()
+        until("both addresses", lambda: other.agent_json()["dns"]["seen"]["addresses"] == 2)
+    finally:
+        other.close()
+
+
+@pytest.fixture
+def web(place):
+    other = Authority(place.ca.folder.parent / f"other{place.number}", "nobody knows this CA")
+    place.number += 1
+    names = [f"mta-sts.{name}.sec" for name in STS_NAMES]
+    pairs = {"good": place.ca.certificate(f"web{place.number}", *names), "wrong": place.ca.certificate(f"ww{place.number}", "else.sec"),
+             "expired": place.ca.expired(f"we{place.number}", *names), "untrusted": other.certificate("wu", *names)}
+    server = Web(place.namespace, WEB, pairs)
+    yield server
+    server.close()
+
+
+MX = ("mx.sts.example", "*.sts.example")
+STS_ROWS = {  # name: (site, what Redis says, with the mode)
+    "enforce": (Site(policy("enforce", *MX)), "ok", "enforce"),
+    "testing": (Site(policy("testing", *MX, end="\n")), "ok", "testing"),
+    "nothing": (Site(policy("none")), "ok", "none"),
+    "redirect": (Site(policy("enforce", *MX), status=301, location="https://mta-sts.enforce.sec/.well-known/mta-sts.txt"), "sts-policy-fetch-error", None),
+    "missing": (Site("no", status=404), "sts-policy-fetch-error", None),
+    "html": (Site(policy("enforce", *MX), content_type="text/html"), "sts-policy-fetch-error", None),
+    "untyped": (Site(policy("enforce", *MX), content_type=""), "sts-policy-fetch-error", None),
+    "charset": (Site(policy("enforce", *MX), content_type="text/plain; charset=utf-8"), "ok", "enforce"),
+    "long": (Site(policy("enforce", *MX) + "x: y\r\n" * 20000), "sts-policy-fetch-error", None),
+    "invalid": (Site("version: STSv1\nmode: enforce\nmax_age: 5\n"), "sts-policy-invalid", None),
+    "version": (Site(policy("enforce", *MX, version="STSv2")), "sts-policy-invalid", None),
+    "wrong": (Site(policy("enforce", *MX), certificate="wrong"), "sts-webpki-invalid", None),
+    "expired": (Site(policy("enforce", *MX), certificate="expired"), "sts-webpki-invalid", None),
+    "untrusted": (Site(policy("enforce", *MX), certificate="untrusted"), "sts-webpki-invalid", None),
+}
+STS_NAMES = [*STS_ROWS, "norecord", "two", "badid", "nohost", "share", "keep"]
+
+
+def sts_domain(place, web, name, site, identity="1"):
+    place.zones.put(f"_mta-sts.{name}.sec", "TXT", f'"v=STSv1; id={identity};"')
+    if site:
+        place.zones.put(f"mta-sts.{name}.sec", "A", WEB)
+        web.sites[f"mta-sts.{name}.sec"] = site
+
+
+def test_sts_of_every_kind(box, place, web):
+    for name, (site, _, _) in STS_ROWS.items():
+        sts_domain(place, web, name, site)
+    sts_domain(place, web, "nohost", None)
+    place.zones.put("_mta-sts.two.sec", "TXT", '"v=STSv1; id=1;"', '"v=STSv1; id=2;"')
+    place.zones.put("_mta-sts.badid.sec", "TXT", '"v=STSv1; id=1-2;"', '"v=spf1 -all"')
+    place.zones.publish()
+    expected = {name: (state, mode) for name, (_, state, mode) in STS_ROWS.items()}
+    expected |= {"nohost": ("sts-policy-fetch-error", None), "two": ("none", None), "badid": ("none", None), "norecord": ("none", None)}
+    for name in expected:
+        box.rule(f"policy:{name}.sec", owner="test")
+    box.start_agent()
+    for name, (state, mode) in expected.items():
+        until(f"{name}: {state} {mode}", lambda n=name, s=state, m=mode: (box.found(f"{n}.sec").get("sts"), box.found(f"{n}.sec").get("sts_mode")) == (s, m), 20)
+    told = box.found("enforce.sec")
+    assert told["sts_mx"] == "mx.sts.example *.sts.example" and told["sts_max_age"] == "86400" and told["sts_id"] == "1"
+    assert STS_ROWS["enforce"][0].asked == 1, "the redirect was not followed, nor the policy fetched again"
+    report = lambda: box.agent_json()["dns"]["sts"]  # noqa: E731
+    until("counted", lambda: report()["policies"] == 4 and report()["failing"] == 10)
+
+
+def test_sts_is_shared_and_kept(box, place, web, tmp_path):
+    site = Site(policy("enforce", *MX, max_age="20"))
+    sts_domain(place, web, "keep", site)
+    shared = Site(policy("enforce", *MX))
+    sts_domain(place, web, "share", shared)
+    place.zones.publish()
+    for name in ("keep", "share"):
+        box.rule(f"policy:{name}.sec", owner="test")
+    box.start_agent()
+    until("both", lambda: box.found("share.sec").get("sts_mode") == box.found("keep.sec").get("sts_mode") == "enforce", 10)
+    (tmp_path / "two").mkdir()
+    other = make_box(tmp_path / "two", place, box.socket)
+    try:
+        other.start_agent()
+        until("taken from Redis", lambda: other.agent_json()["dns"]["sts"]["shared"] >= 1, 10)
+        assert shared.asked == 1
+    finally:
+        other.close()
+    site.status = 500
+    place.zones.put("_mta-sts.keep.sec", "TXT", '"v=STSv1; id=2;"')
+    place.zones.publish()
+    until("another id, and no policy", lambda: box.found("keep.sec")["sts"] == "sts-policy-fetch-error", 20)
+    assert box.agent_json()["dns"]["sts"]["policies"] == 2, "the old one goes on"
+    until("for its max_age", lambda: box.agent_json()["dns"]["sts"]["policies"] == 1, 30)
+    site.status = 200
+    until("it heals", lambda: box.agent_json()["dns"]["sts"]["policies"] == 2, 30)
+    box.stop_agent()
+    box.stop_redis()
+    shared.status = 500
+    box.start_agent(live=False)
+    until("a restart remembers it", lambda: box.agent_json()["dns"]["sts"]["policies"] >= 1, 10)
