@@ -23,6 +23,7 @@
 #include "report.h"
 
 #define REFUSED_LOGGED_MAX 20 /* at one compile */
+#define AGENT_CLOCK_GRAIN_S 0.02
 
 struct agent_timers {
 	ev_timer publish, heartbeat, expiry, dns, save;
@@ -45,6 +46,16 @@ static uint64_t monotonic_us(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Seconds to a moment, and the little by which time(2) may be behind the clock. */
+static double until(uint64_t moment)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	double left = (double)moment - (double)now.tv_sec - (double)now.tv_nsec / 1e9;
+	return (left > 0 ? left : 0) + AGENT_CLOCK_GRAIN_S;
 }
 
 static void timer_set(struct agent *agent, ev_timer *timer, double seconds)
@@ -223,8 +234,8 @@ static void publish(struct agent *agent)
 	}
 	log_new_refusals(agent);
 	uint64_t expiry = store_next_expiry(agent->store, now);
-	if (expiry) /* a second later, since an exception holds until its second is over */
-		timer_set(agent, &timers->expiry, (double)(expiry - now) + 1);
+	if (expiry)
+		timer_set(agent, &timers->expiry, until(expiry));
 	else
 		ev_timer_stop(agent->loop, &timers->expiry);
 	tell(agent);
@@ -475,10 +486,10 @@ static void recall(struct agent *agent)
 			agent->force = true;
 			publish(agent);
 		} else {
-			uint64_t now = (uint64_t)time(NULL), expiry = store_next_expiry(agent->store, agent->image.compiled_at);
+			uint64_t expiry = store_next_expiry(agent->store, agent->image.compiled_at);
 			struct agent_timers *timers = agent->timers;
 			if (expiry)
-				timer_set(agent, &timers->expiry, expiry > now ? (double)(expiry - now) + 1 : 0);
+				timer_set(agent, &timers->expiry, until(expiry));
 		}
 		agent->generation_present = false;
 	}

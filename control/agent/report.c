@@ -41,6 +41,27 @@ static void list_refused(void *context, const char *redis_key, const char *error
 	json_array_append_new(listing->array, entry);
 }
 
+/* Rules that have ended by themselves, or will soon, and whose they are. */
+static json_t *expiring(const struct ruleset *rules, uint64_t now)
+{
+	struct rule_field fields[RULE_FIELDS_MAX];
+	json_t *array = json_array();
+	const struct rule *rule;
+
+	for (size_t i = 0; json_array_size(array) < REPORT_EXPIRING_MAX && (rule = ruleset_at(rules, i)); i++) {
+		uint64_t expires = rule_expires(rule);
+		if (!expires || expires > now + REPORT_EXPIRING_S)
+			continue;
+		json_t *entry = json_pack("{s:s, s:o, s:b}", "key", rule_key(rule), "expires", integer(expires), "over", expires <= now);
+		size_t count = rule_fields(rule, fields, RULE_FIELDS_MAX);
+		for (size_t f = 0; f < count; f++)
+			if (!strcmp(fields[f].name, "owner") || !strcmp(fields[f].name, "reason"))
+				json_object_set_new(entry, fields[f].name, json_string(fields[f].value));
+		json_array_append_new(array, entry);
+	}
+	return array;
+}
+
 static json_t *state_json(const struct agent *agent)
 {
 	const struct watch_counts *counts = watch_counts(agent->watch);
@@ -68,6 +89,7 @@ static json_t *state_json(const struct agent *agent)
 				  "keys", integer(store_keys(agent->store)), "rules",
 				  integer(ruleset_count(store_rules(agent->store))), "empty_refused",
 				  store_refuses_empty(agent->store), "refused", listing.array, "refused_count", integer(refused));
+	json_object_set_new(state, "expiring", expiring(store_rules(agent->store), (uint64_t)now.tv_sec));
 	json_object_set_new(state, "redis", redis);
 	json_object_set_new(state, "image", image);
 	json_object_set_new(state, "counts", numbers);

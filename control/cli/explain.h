@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "../../dataplane/policy/policy.h"
+#include "cli.h"
 
 /* [{rule, level, mode, attributes, why, wins}, ...]: `domain` in any spelling and may be NULL; `addr` as
  * policy_destination_of() has it and may be NULL. The caller owns it. */
@@ -22,7 +23,9 @@ json_t *explain_inbound(const struct policy_image *image, const char *domain, co
 void explain_in_place(const struct policy_image *image, json_t *rules, const char *domain, const uint8_t addr[16]);
 /* ... and what the rule of a client's prefix does to all of them. */
 void explain_client(const struct policy_image *image, json_t *rules, const uint8_t client[16]);
-/* The same as a table. */
+/* What stands in Redis for it and does not hold: [{rule, state: "expired" or "refused", why}]. explain_redis.c */
+json_t *explain_not_in_force(const struct cli *cli, const char *domain, uint64_t now_s);
+/* explain_rules() as a table. */
 void explain_print(const json_t *rules, FILE *out);
 
 #endif

@@ -87,11 +87,17 @@ static json_t *rules_of(const struct policy_image *image, const struct asked *as
 	return rules;
 }
 
-static void tell(const struct policy_image *image, const struct asked *asked, const json_t *rules, const json_t *known, const json_t *answers)
+static void tell(const struct policy_image *image, const struct asked *asked, const json_t *rules, const json_t *idle, const json_t *known,
+		 const json_t *answers)
 {
 	uint64_t now_s = (uint64_t)time(NULL);
 
+	const json_t *rule;
+	size_t i;
+
 	explain_print(rules, stdout);
+	json_array_foreach(idle, i, rule)
+		printf("Not in force: %s: %s\n", link_text(rule, "rule"), link_text(rule, "why"));
 	if (!asked->has_addr && !asked->inbound)
 		printf("\nThe rule of the server's destination goes before *; give its address, too, to see it.\n");
 	else if (!*asked->domain && policy_image_header(image)->enforced_domain_rules)
@@ -119,6 +125,7 @@ int explain_run(struct cli *cli)
 		return cli_fail("%s; waxseal-agent or waxseal policy compile makes it", error);
 	json_t *rules = rules_of(image, &asked);
 	json_t *known = *asked.domain && !asked.inbound ? known_domain(cli, asked.domain) : NULL;
+	json_t *idle = *asked.domain && !asked.inbound ? explain_not_in_force(cli, asked.domain, (uint64_t)time(NULL)) : json_array();
 	json_t *answers = answers_of(image, &(struct answers_query){
 		.domain = *asked.domain ? asked.domain : NULL, .addr = asked.has_addr ? asked.addr : NULL,
 		.client = asked.has_client ? asked.client : NULL, .inbound = asked.inbound, .known = known, .source = &source});
@@ -131,12 +138,14 @@ int explain_run(struct cli *cli)
 		link_json_set(object, "image", cli->config.image);
 		json_object_set_new(object, "generation", json_integer((json_int_t)policy_image_header(image)->generation));
 		json_object_set(object, "rules", rules);
+		json_object_set(object, "not_in_force", idle);
 		json_object_update(object, answers);
 		link_print_json(object);
 	} else {
-		tell(image, &asked, rules, known, answers);
+		tell(image, &asked, rules, idle, known, answers);
 	}
 	json_decref(answers);
+	json_decref(idle);
 	json_decref(known);
 	json_decref(rules);
 	policy_image_close(image);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "link.h"
+#include "table.h"
 
 #define WARNING_MAX 1024
 
@@ -104,6 +105,22 @@ static void judge_agent(struct judging *judging, const json_t *status, uint64_t 
 		warn(judging, false, "%" PRIu64 " more keys are refused; waxseal status --json lists them", count - STATUS_REFUSED_SHOWN);
 }
 
+static void judge_expired(struct judging *judging, const json_t *status, uint64_t now_ms)
+{
+	const json_t *rule;
+	char age[TABLE_AGE_MAX];
+	size_t i;
+
+	json_array_foreach(json_object_get(json_object_get(status, "agent"), "expiring"), i, rule)
+	{
+		uint64_t expires = link_number(rule, "expires"), now_s = now_ms / 1000;
+		if (link_true(rule, "over"))
+			warn(judging, false, "%s ended by itself %s ago and holds no more (owner: %s; reason: %s); waxseal policy rm takes it away",
+			     link_text(rule, "key"), table_age(now_s > expires ? now_s - expires : 0, age), link_text(rule, "owner"),
+			     link_text(rule, "reason"));
+	}
+}
+
 /* Nothing here is "down": the last known addresses hold, and each RCPT is decided without any. */
 static void judge_dns(struct judging *judging, const json_t *status)
 {
@@ -132,6 +149,7 @@ void status_judge(json_t *status, uint64_t now_ms)
 	if (json_object_get(image, "error"))
 		warn(&judging, true, "no usable policy image: %s", link_text(image, "error"));
 	judge_agent(&judging, status, now_ms);
+	judge_expired(&judging, status, now_ms);
 	judge_dns(&judging, status);
 	if (json_object_get(redis, "error"))
 		warn(&judging, true, "%s", link_text(redis, "error"));

@@ -84,6 +84,24 @@ static void print_dns(const json_t *status, FILE *out)
 	print_line(out, "dns", text);
 }
 
+/* Exceptions that will end within a week. */
+static void print_ending(const json_t *status, uint64_t now_ms, FILE *out)
+{
+	char age[TABLE_AGE_MAX], text[LINE_MAX_TEXT];
+	const json_t *rule;
+	size_t i;
+
+	json_array_foreach(json_object_get(json_object_get(status, "agent"), "expiring"), i, rule)
+	{
+		uint64_t expires = link_number(rule, "expires"), now_s = now_ms / 1000;
+		if (link_true(rule, "over"))
+			continue;
+		snprintf(text, sizeof(text), "%s in %s (owner: %s; reason: %s)", link_text(rule, "key"),
+			 table_age(expires > now_s ? expires - now_s : 0, age), link_text(rule, "owner"), link_text(rule, "reason"));
+		print_line(out, "ends", text);
+	}
+}
+
 static void print_redis(const json_t *status, FILE *out)
 {
 	const json_t *redis = json_object_get(status, "redis");
@@ -162,6 +180,7 @@ void status_print(const json_t *status, uint64_t now_ms, FILE *out)
 	print_agent(status, now_ms, out);
 	print_dns(status, out);
 	print_redis(status, out);
+	print_ending(status, now_ms, out);
 	print_ports(status, out);
 	print_workers(status, out);
 	json_array_foreach(json_object_get(status, "warnings"), i, warning)
