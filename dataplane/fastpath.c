@@ -85,11 +85,11 @@ static void transmit(void *context, enum port_side port, struct rte_mbuf **mbufs
 	struct fastpath *fastpath = self->fastpath;
 	if (fastpath->workers == 1 || atomic_load(&fastpath->stopped)) {
 		unsigned sent = port_send(fastpath->ports, port, mbufs, count);
-		stats_add(fastpath->stats[self->index], STAT_drop_tx, count - sent);
+		stats_add(fastpath->stats[self->index], STAT_unsent_port, count - sent);
 		return;
 	}
 	unsigned queued = rte_ring_sp_enqueue_burst(fastpath->to_port[self->index][port], (void **)mbufs, count, NULL);
-	stats_add(fastpath->stats[self->index], STAT_drop_ring, count - queued);
+	stats_add(fastpath->stats[self->index], STAT_unsent_ring, count - queued);
 	rte_pktmbuf_free_bulk(mbufs + queued, count - queued);
 }
 
@@ -122,15 +122,22 @@ static uint64_t unix_time_us(void *context)
 
 /* ---- I/O ---- */
 
+/* A frame of port 25 that no worker sees: it has come in all the same. */
+static void drop(struct fastpath *fastpath, struct rte_mbuf *mbuf, enum stats_counter why)
+{
+	stats_inc(io_stats(fastpath), STAT_rx_packets);
+	stats_add(io_stats(fastpath), STAT_rx_bytes, rte_pktmbuf_pkt_len(mbuf));
+	stats_inc(io_stats(fastpath), why);
+	rte_pktmbuf_free(mbuf);
+}
+
 static void to_worker(struct fastpath *fastpath, struct rte_mbuf *mbuf, enum port_side from, unsigned index)
 {
 	if (index >= fastpath->workers)
 		index = 0; /* a pool names a worker that this configuration does not have */
 	mbuf->port = (uint16_t)from;
-	if (rte_ring_sp_enqueue(fastpath->to_worker[index], mbuf)) {
-		stats_inc(io_stats(fastpath), STAT_drop_ring);
-		rte_pktmbuf_free(mbuf);
-	}
+	if (rte_ring_sp_enqueue(fastpath->to_worker[index], mbuf))
+		drop(fastpath, mbuf, STAT_drop_ring);
 }
 
 static unsigned receive(struct fastpath *fastpath, enum port_side from, uint64_t now)
@@ -148,18 +155,17 @@ static unsigned receive(struct fastpath *fastpath, enum port_side from, uint64_t
 		} else if (verdict->magic == WAXSEAL_VERDICT_MAGIC && verdict->action == VERDICT_FORWARD) {
 			pass[passing++] = mbufs[i];
 		} else {
-			stats_inc(io_stats(fastpath), verdict->magic != WAXSEAL_VERDICT_MAGIC       ? STAT_drop_malformed
-			                              : verdict->action == VERDICT_FRAGMENT ? STAT_drop_fragment
-			                                                                    : STAT_drop_unparsed);
-			rte_pktmbuf_free(mbufs[i]);
+			drop(fastpath, mbufs[i], verdict->magic != WAXSEAL_VERDICT_MAGIC       ? STAT_drop_malformed
+			                         : verdict->action == VERDICT_FRAGMENT ? STAT_drop_fragment
+			                                                               : STAT_drop_unparsed);
 		}
 	}
 	if (inspected)
 		worker_input(fastpath->worker[0], smtp, inspected, from, now);
 	if (passing) {
 		unsigned sent = port_send(fastpath->ports, port_other(from), pass, passing);
-		stats_add(io_stats(fastpath), STAT_forward_packets, sent);
-		stats_add(io_stats(fastpath), STAT_drop_tx, passing - sent);
+		stats_add(io_stats(fastpath), STAT_forward_packets, passing);
+		stats_add(io_stats(fastpath), STAT_unsent_port, passing - sent);
 	}
 	return count;
 }
@@ -174,7 +180,7 @@ static unsigned collect(struct fastpath *fastpath)
 			if (!count)
 				continue;
 			unsigned sent = port_send(fastpath->ports, p, mbufs, count);
-			stats_add(io_stats(fastpath), STAT_drop_tx, count - sent);
+			stats_add(io_stats(fastpath), STAT_unsent_port, count - sent);
 			total += count;
 		}
 	}

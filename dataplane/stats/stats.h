@@ -70,8 +70,9 @@
 	X(drop_held, "dropped: held by a flow that was cut or closed") \
 	X(drop_cut, "dropped: flow was cut") \
 	X(drop_no_mbuf, "not sent for lack of a packet buffer: waxseal's own, or the head of a split segment") \
-	X(drop_ring, "dropped: ring full") \
-	X(drop_tx, "dropped: transmit queue full") \
+	X(drop_ring, "dropped: the ring to its worker was full") \
+	X(unsent_ring, "in tx_packets, but not sent: the ring to the port was full") \
+	X(unsent_port, "in tx_packets or forward_packets, but not sent: transmit queue full, or no buffer of that port") \
 	X(events_lost, "session events lost: ring full")
 
 enum stats_counter {

@@ -36,8 +36,8 @@ class Reply:
 class Dialogue:
     """One SMTP session over a blocking socket."""
 
-    def __init__(self, namespace, address, source=None, bytewise=False, port=25, greet=True):
-        self.socket = namespace.connect(address, port, REPLY_SECONDS, source)
+    def __init__(self, namespace, address, source=None, bytewise=False, port=25, greet=True, patience=REPLY_SECONDS):
+        self.socket = namespace.connect(address, port, patience, source)
         self.bytewise, self.tls, self.pending = bytewise, None, b""
         self.banner = self.reply() if greet else None
 
