@@ -26,6 +26,7 @@ FIRST = 51             # the first row's server
 PARALLEL = 8
 DISCOVERY_SECONDS = 60
 EVENT_SECONDS = 30
+CHANGING = "sts-changes.sec"  # a domain of no row, whose policy changes
 CLIENT = 1             # number of the client's address, unless the row says another
 
 # What a row's `server` is: a certificate's name (pairs()), or one of these behaviours.
@@ -259,7 +260,7 @@ class Scene:
                 self.lab.zones.put(f"mta-sts.{row.domain}", "A", ipv4("server", WEB))
 
     def start_web(self):
-        names = [f"mta-sts.{row.domain}" for row in self.rows if row.option("sts")] + ["mta-sts.unused.sec"]
+        names = [f"mta-sts.{row.domain}" for row in self.rows if row.option("sts")] + [f"mta-sts.{CHANGING}"]
         other = self.authorities["other"]
         self.web = Web(self.lab.server, ipv4("server", WEB), {
             "good": self.lab.ca.certificate("sts", *names), "expired": self.lab.ca.expired("sts-expired", *names),
@@ -313,7 +314,7 @@ class Scene:
 
     def start_agent(self):
         lab, appliance = self.lab, self.appliance
-        lab.start_appliance(XDP, dns_servers=f"{lab.zones.resolver}", dns_trust_anchor=str(lab.zones.anchor), dns_ttl_min_s="5",
+        lab.start_appliance(XDP, dns_servers=f"{lab.zones.resolver}", dns_trust_anchor=str(lab.zones.anchor), dns_ttl_min_s="1",
                             dns_timeout_s="5", **self.settings())
         appliance.agent.terminate()
         appliance.agent.wait(10)
