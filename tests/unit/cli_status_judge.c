@@ -82,6 +82,11 @@ static void warnings(void **state)
 	expect("agent", "empty_refused", "true", true, "Redis has no rules, which removes none: the last 3");
 	expect("agent", "refused", "[{\"key\": \"waxseal:policy:a\", \"error\": \"level=x\\u001b[2J\"}]", true, "refused, last good form");
 	expect("agent", "image", "{\"error\": \"disk full\"}", true, "disk full");
+	expect("agent", "expiring", "[{\"key\": \"a.example\", \"expires\": 1799999880, \"over\": true, \"owner\": \"noc\", \"reason\": \"moving\"}]", true,
+	       "a.example ended by itself 2 min ago and holds no more (owner: noc; reason: moving)");
+	expect("agent", "expiring", "[{\"key\": \"a\", \"expires\": 1800086400, \"over\": false}]", true, NULL);
+	expect("agent", "dns", "{\"enabled\": true, \"error\": \"no server\"}", true, "the DNS cannot be asked: no server");
+	expect("agent", "dns", "{\"enabled\": true, \"domains\": 4, \"failing\": 4}", true, "the DNS answers for none of 4 domains");
 	expect("waxseald", "image_error", "\"bad checksum\"", true, "keeps the one before: bad checksum");
 	expect("waxseald", "compiled_at", "1799998000", true, "waxseald runs image generation 5");
 	expect("workers", NULL, "[{\"busy_permille\": 950}]", true, "worker 0 is 95 % busy");
