@@ -162,7 +162,7 @@ FUZZ_SAN  := $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping,-fsani
 sources    = $(if $(filter worker,$(1)),$(wildcard dataplane/worker*.c),$(wildcard $(if $(filter control_%,$(1)),control/$(patsubst control_%,%,$(1)),dataplane/$(1))/*.c))
 fuzz_needs = $(NEEDS_$(call folder,$(1))) $(if $(filter worker,$(call folder,$(1))),control_policy)
 fuzz_objs  = $(patsubst %.c,$(FUZZ_B)/obj/%.o,tests/fuzz/$(1).c $(filter-out %/main.c,$(foreach n,$(call fuzz_needs,$(1)),$(call sources,$(n)))))
-$(FUZZ_B)/obj/dataplane/flow/%.o $(FUZZ_B)/obj/dataplane/stats/%.o $(FUZZ_B)/obj/dataplane/worker%.o $(FUZZ_B)/obj/tests/fuzz/%.o: EXTRA = $(DPDK_CFLAGS)
+$(FUZZ_B)/obj/dataplane/flow/%.o $(FUZZ_B)/obj/dataplane/stats/%.o $(patsubst %.c,$(FUZZ_B)/obj/%.o,$(wildcard dataplane/worker*.c)) $(FUZZ_B)/obj/tests/fuzz/%.o: EXTRA = $(DPDK_CFLAGS)
 $(FUZZ_B)/obj/tests/fuzz/%.o: EXTRA += -Idataplane -Icontrol -I.
 $(FUZZ_B)/obj/%.o: %.c
 	@mkdir -p $(@D)

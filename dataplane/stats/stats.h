@@ -28,6 +28,7 @@
 	X(tx_packets, "packets sent by the worker: forwarded or its own") \
 	X(tx_bytes, "... their bytes") \
 	X(taken_packets, "packets of sessions taken over, and ICMP about them: for waxseal, not passed") \
+	X(taken_unacceptable, "... of them segments that their connection does not accept") \
 	X(built_packets, "packets of waxseal's own, in tx_packets") \
 	X(forward_packets, "packets passed that are not SMTP (ports owned by DPDK; the kernel's are not seen)") \
 	X(kernel_flows, "sealed flows handed to the kernel") \

@@ -110,7 +110,7 @@ static void handle(struct takeover *t, enum side side, unsigned events)
 	if (events & TCP_EVENT_CHALLENGE)
 		stats_inc(t->env->stats, STAT_challenge_acks);
 	if (events & TCP_EVENT_BAD)
-		stats_inc(t->env->stats, STAT_drop_window);
+		stats_inc(t->env->stats, STAT_taken_unacceptable);
 	if (events & TCP_EVENT_CLOSED)
 		t->over[side] = true;
 	if (events & TCP_EVENT_RESET)

@@ -39,8 +39,12 @@
 #define SCENE_CLIENT 0x0a4d0101u /* 10.77.1.1 */
 #define SCENE_SERVER 0x0a4d0201u /* 10.77.2.1 */
 #define SCENE_WINDOW 32768
+#ifndef SCENE_STREAM_MAX
 #define SCENE_STREAM_MAX 300000
+#endif
+#ifndef SCENE_FLOWS
 #define SCENE_FLOWS 512
+#endif
 #define SCENE_BUFFERS 4096
 
 #define FIN PACKET_FIN

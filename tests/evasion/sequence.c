@@ -132,6 +132,18 @@ static void rst_guessed_in_window_after_takeover(void **state)
 	is_state(FLOW_TAKEN);
 }
 
+static void segment_out_of_window_after_takeover(void **state)
+{
+	(void)state;
+	hello(OFFERS_NOTHING);
+	is_still_watched();
+	frames_out();
+	SEG(.from = CLIENT, .seq = s.sent[CLIENT] + 200000000, .ack = (uint32_t)s.whole[CLIENT] + 1, .text = "QUIT\r\n");
+	assert_int_equal(frames_out(), 1); /* RFC 9293, 3.10.7.4: what is expected */
+	MOVED(taken_unacceptable, 1); /* scene.h: and it is no drop_ beside taken_packets */
+	is_state(FLOW_TAKEN);
+}
+
 static void rst_with_data(void **state)
 {
 	(void)state;
@@ -546,6 +558,7 @@ int main(int argc, char **argv)
 		ROW(overlap_before_approval), ROW(overlap_after_approval), ROW(low_ttl_decoy),
 		ROW(out_of_order_mail_ahead_of_starttls), ROW(bad_checksum_decoy),
 		ROW(rst_out_of_window), ROW(rst_guessed_in_window), ROW(rst_guessed_in_window_after_takeover), ROW(rst_with_data),
+		ROW(segment_out_of_window_after_takeover),
 		ROW(rst_that_the_server_never_sees), ROW(rst_during_the_handshake_that_the_server_never_sees),
 		ROW(fin_out_of_window), ROW(fin_that_the_server_never_sees), ROW(fin_held_with_data_behind_it), ROW(fin_on_old_octets),
 		ROW(second_fin_before_the_first),

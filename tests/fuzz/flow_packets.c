@@ -1,7 +1,8 @@
 /*
  * flow_packets.c - the tracker under sequences of packets of both peers, and of decisions by its worker.
  *
- * Input: a byte (bit 0 = IPv6, bit 1 = few packet buffers, bit 2 = room for few held segments), then operations; the low
+ * Input: a byte (bit 0 = IPv6, bit 1 = few packet buffers, bit 2 = room for few held segments, bit 3 = sealed
+ * flows pass elsewhere), then operations; the low
  * three bits of the first octet are the kind (enum kind). A packet's numbers are offsets from what its peer has said and
  * heard, so that small mutations stay near the window's edges. Its octets are a function of sequence number and variant:
  * two variants of one octet differ, as an attacker's would.
@@ -42,6 +43,7 @@ struct conn {
 	uint8_t fed[SIDES][STREAM_MAX];
 	size_t fed_len[SIDES], take_upto[SIDES];
 	uint64_t approve[SIDES];
+	struct classifier_sealed handed_over;
 };
 
 static struct {
@@ -50,7 +52,7 @@ static struct {
 	struct stats *stats[2];
 	struct flow_table *flows;
 	struct stats *count;
-	bool ipv6;
+	bool ipv6, offloads;
 	uint64_t now, start, before[STATS_COUNTERS_N];
 	struct conn conn[CONNS];
 	uint64_t given, sent, handed_over, opened, closed;
@@ -168,6 +170,26 @@ static void gone(void *context, const struct flow *flow, enum side from, const s
 	MUST(flow->state == FLOW_CUT || (flow->state == FLOW_CLOSED && flow->taken));
 }
 
+/* Elsewhere nothing passes: what the tracker is told when it takes a flow back is what it handed over. */
+static bool offload(void *context, const struct flow *flow, const struct classifier_sealed *begin)
+{
+	struct conn *conn = conn_of(flow);
+	(void)context;
+	MUST(flow->state == FLOW_SEALED && conn->released && !flow->reopening);
+	conn->handed_over = *begin;
+	return f.offloads;
+}
+
+static bool offloaded(void *context, const struct flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us)
+{
+	struct conn *conn = conn_of(flow);
+	(void)context;
+	(void)take_back;
+	*seen = conn->handed_over;
+	*idle_us = UINT64_MAX;
+	return conn->id == flow->id && !(seen->from[CLIENT].next & 8); /* else: it has given way to another */
+}
+
 /* ---- what leaves ---- */
 
 static void check_watched(struct conn *conn, const struct flow *flow, enum side from, const struct packet *p)
@@ -251,6 +273,7 @@ static void check_table(void)
 		if (!flow)
 			continue;
 		flows++;
+		MUST(!flow->offloaded || (flow->state == FLOW_SEALED && !flow->reopening));
 		for (int s = 0; s < SIDES && is_watched(flow); s++) {
 			uint32_t kept;
 			flow_kept(flow, s, &kept);
@@ -421,7 +444,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	static char *eal[] = {"flow_packets", "--no-huge", "--no-pci", "-m", "64", "--no-telemetry", "--no-shconf", "--log-level=*:error", "-l", "0"};
 	static const struct flow_ops ops = {.take = take, .approved = approved, .send = send_out, .taken = taken, .gone = gone, .opened = opened,
-	                                    .established = established, .joined = joined, .closed = closed};
+	                                    .established = established, .joined = joined, .closed = closed, .offload = offload, .offloaded = offloaded};
 	(void)argc;
 	(void)argv;
 	MUST(rte_eal_init(sizeof(eal) / sizeof(eal[0]), eal) >= 0);
@@ -444,6 +467,7 @@ static void begin(uint8_t how)
 {
 	f.start = f.now;
 	f.ipv6 = how & 1;
+	f.offloads = how & 8;
 	f.flows = f.table[how >> 2 & 1];
 	f.count = f.stats[how >> 2 & 1];
 	for (enum stats_counter c = 0; c < STATS_COUNTERS_N; c++)
