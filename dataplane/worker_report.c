@@ -42,34 +42,53 @@ void session_would(struct worker *worker, struct session *session, const struct 
 		session->flow->destination->reasons[decision.reason]++;
 }
 
-static void recipient(struct worker *worker, struct session *session, const char *domain)
+/* What a rule would have done with a recipient of a session in clear; RCPT_CLEAR: nothing. */
+static uint8_t would_do(struct worker *worker, struct session *session, const struct image_rule *rule, const char *domain)
 {
 	struct flow *flow = session->flow;
-	struct policy_parties parties = worker_parties(flow);
-	const struct image_rule *rule = policy_recipient_rule(worker->image, &parties, domain);
+	struct policy_facts facts = {.offered = session->smtp->capabilities & SMTP_CAP_STARTTLS, .stripped = session->stripped};
+	struct stats_destination *named = stats_destination(worker->stats, policy_string(worker->image, rule->name));
+	struct policy_decision decision;
 	uint8_t fate = RCPT_CLEAR;
 
-	const struct image_sts *sts = parties.inbound ? NULL : policy_sts_of(worker->image, domain);
-
-	flow->destination->recipients[RCPT_CLEAR]++;
-	if (sts && sts->error)
-		stats_destination(worker->stats, policy_string(worker->image, sts->domain))->reasons[policy_sts_reason((enum policy_sts_error)sts->error)]++;
-	if (rule) {
-		struct policy_facts facts = {.offered = session->smtp->capabilities & SMTP_CAP_STARTTLS, .stripped = session->stripped};
-		if (!parties.inbound) {
-			struct policy_server server = policy_server_of(worker->image, parties.server_addr, domain);
-			policy_facts_of_server(worker->image, rule, &server, &facts);
-		}
-		struct policy_decision decision = policy_decide(rule, &facts, flow->hash);
-		struct stats_destination *named = stats_destination(worker->stats, policy_string(worker->image, rule->name));
-		if (decision.action != POLICY_ALLOW) {
-			fate = decision.action == POLICY_DEFER ? RCPT_WOULD_DEFER : RCPT_WOULD_REJECT;
-			named->recipients[fate]++;
-			named->reasons[decision.reason]++;
-		}
-		if (named != flow->destination)
-			named->recipients[RCPT_CLEAR]++;
+	if (!flow_inbound(flow)) {
+		struct policy_server server = policy_server_of(worker->image, flow->key.server, domain);
+		policy_facts_of_server(worker->image, rule, &server, &facts);
 	}
+	decision = policy_decide(rule, &facts, flow->hash);
+	if (decision.action != POLICY_ALLOW) {
+		fate = decision.action == POLICY_DEFER ? RCPT_WOULD_DEFER : RCPT_WOULD_REJECT;
+		named->recipients[fate]++;
+		named->reasons[decision.reason]++;
+	}
+	if (named != flow->destination)
+		named->recipients[RCPT_CLEAR]++;
+	return fate;
+}
+
+/* The rule of its domain, and beside it MTA-STS that is in testing, or could not be had. */
+static uint8_t recipient_fate(struct worker *worker, struct session *session, const char *domain)
+{
+	struct policy_parties parties = worker_parties(session->flow);
+	const struct policy_image *image = worker->image;
+	const struct image_rule *rule = policy_recipient_rule(image, &parties, domain);
+	const struct image_sts *sts = parties.inbound ? NULL : policy_sts_of(image, domain);
+	const struct image_rule *testing = sts ? policy_testing_rule(image, rule, domain) : NULL;
+	uint8_t fate = rule ? would_do(worker, session, rule, domain) : RCPT_CLEAR;
+
+	if (sts && sts->error)
+		stats_destination(worker->stats, policy_string(image, sts->domain))->reasons[policy_sts_reason((enum policy_sts_error)sts->error)]++;
+	if (!testing)
+		return fate;
+	uint8_t tested = would_do(worker, session, testing, domain);
+	return fate == RCPT_CLEAR ? tested : fate;
+}
+
+static void recipient(struct worker *worker, struct session *session, const char *domain)
+{
+	uint8_t fate = recipient_fate(worker, session, domain);
+
+	session->flow->destination->recipients[RCPT_CLEAR]++;
 	for (unsigned i = 0; i < STATS_EVENT_RECIPIENTS_MAX && i <= session->recipients; i++) {
 		if (i == session->recipients || !session->rcpt[i].domain[0]) {
 			strlcpy(session->rcpt[i].domain, domain, sizeof(session->rcpt[i].domain));

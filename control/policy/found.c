@@ -114,10 +114,10 @@ static uint32_t add_sts(struct compiler *c, const struct rule *rule, const char 
 	for (size_t i = 0; i < sts->mx_count; i++)
 		if (pattern_right(sts->mx[i], pattern))
 			compile_add_match(c, &c->rules[out->rule], pattern);
-	if (sts->mode == STS_TESTING) {
+	if (sts->mode == STS_TESTING)
 		c->rules[out->rule].mode = MODE_OBSERVE;
+	if (c->rules[out->rule].mode == MODE_OBSERVE)
 		c->rules[out->rule].otherwise = beneath;
-	}
 	return out->rule;
 }
 

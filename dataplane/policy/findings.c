@@ -151,21 +151,34 @@ static bool waits_for_dane(const struct image_rule *rule)
 	return rule->level == LEVEL_DANE && (rule->origin == ORIGIN_DANE || rule->otherwise != IMAGE_NONE);
 }
 
+/* MTA-STS that is only observed, in testing, is counted beside what holds meanwhile. */
+static bool only_counted(const struct image_rule *rule)
+{
+	return rule->origin == ORIGIN_STS && rule->mode == MODE_OBSERVE;
+}
+
 const struct image_rule *policy_rule_at(const struct policy_image *image, const struct image_rule *rule, const uint8_t addr[16], const char *domain)
 {
 	struct policy_server server;
 
-	if (!waits_for_dane(rule))
+	if (!waits_for_dane(rule) && !only_counted(rule))
 		return rule;
 	server = policy_server_of(image, addr, domain);
 	for (unsigned steps = 0; steps <= IMAGE_OTHERWISE_MAX; steps++) {
-		if (!waits_for_dane(rule) || dane_speaks(image, rule, &server, domain))
+		if (!only_counted(rule) && (!waits_for_dane(rule) || dane_speaks(image, rule, &server, domain)))
 			return rule;
 		if (rule->otherwise == IMAGE_NONE)
 			break;
 		rule = &image->rules[rule->otherwise];
 	}
 	return NULL;
+}
+
+const struct image_rule *policy_testing_rule(const struct policy_image *image, const struct image_rule *rule, const char *domain)
+{
+	const struct image_sts *sts = rule && rule->origin == ORIGIN_DANE ? NULL : policy_sts_of(image, domain);
+
+	return sts && sts->rule != IMAGE_NONE && only_counted(&image->rules[sts->rule]) ? &image->rules[sts->rule] : NULL;
 }
 
 const char *policy_rule_nexthop(const struct policy_image *image, const struct image_rule *rule)

@@ -238,6 +238,9 @@ const uint8_t *policy_tlsa_data(const struct policy_image *image, const struct i
 /* `rule`, or the one that stands in its place at that server (image_rule.otherwise); NULL: none, the destination's holds.
  * policy_rules_of() and policy_recipient_rule() have done it. */
 const struct image_rule *policy_rule_at(const struct policy_image *image, const struct image_rule *rule, const uint8_t addr[16], const char *domain);
+/* A domain's MTA-STS that is only observed: counted beside `rule`, which holds at that server (NULL: none); NULL if there is
+ * none, or DANE goes before it. */
+const struct image_rule *policy_testing_rule(const struct policy_image *image, const struct image_rule *rule, const char *domain);
 /* The domain whose recipients a rule is for, where it is one alone; else NULL. */
 const char *policy_rule_nexthop(const struct policy_image *image, const struct image_rule *rule);
 /* Does a rule of MTA-STS's patterns name this MX? RFC 8461, section 4.1: a star is the left-most label, whole. */

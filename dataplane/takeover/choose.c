@@ -269,12 +269,24 @@ void note_allowed(struct takeover *t, struct policy_verdict verdict)
 	t->allowed_reason = t->outcome.reason;
 }
 
-void note_sts(struct takeover *t, const char *domain)
+struct stats_destination *note_sts(struct takeover *t, const struct image_rule *rule, const char *domain)
 {
-	const struct image_sts *sts = t->params.inbound ? NULL : policy_sts_of(image_of(t), domain);
+	const struct policy_image *image = image_of(t);
+	const struct image_sts *sts = t->params.inbound ? NULL : policy_sts_of(image, domain);
+	struct stats_destination *named = sts ? stats_destination(t->env->stats, policy_string(image, sts->domain)) : NULL;
+	const struct image_rule *testing = sts ? policy_testing_rule(image, rule, domain) : NULL;
 
 	if (sts && sts->error)
-		stats_destination(t->env->stats, policy_string(image_of(t), sts->domain))->reasons[policy_sts_reason((enum policy_sts_error)sts->error)]++;
+		named->reasons[policy_sts_reason((enum policy_sts_error)sts->error)]++;
+	if (!testing)
+		return NULL;
+	struct policy_decision would = decide_rule(t, testing, domain).decision;
+	if (would.action != POLICY_ALLOW) {
+		named->reasons[would.reason]++;
+		named->would[would.action]++;
+		note_recipient(t, domain, would.action == POLICY_REJECT ? RCPT_WOULD_REJECT : RCPT_WOULD_DEFER, named);
+	}
+	return named;
 }
 
 void note_recipient(struct takeover *t, const char *domain, enum stats_recipient fate, struct stats_destination *named)

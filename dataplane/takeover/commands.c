@@ -262,14 +262,16 @@ static enum outcome rcpt(struct takeover *t, const struct smtp_command *command,
 
 	const char *name = rule ? policy_string(t->env->image(t->env->context), rule->name) : NULL;
 	struct pending entry = {.verb = SMTP_RCPT, .named = name ? stats_destination(t->env->stats, name) : NULL};
-	note_sts(t, domain);
-	if (entry.named && entry.named != t->destination)
+	struct stats_destination *testing = note_sts(t, rule, domain);
+	if (!rule)
+		entry.named = testing;
+	else if (entry.named != t->destination)
 		entry.named->reasons[own.decision.reason]++;
 	if (!allowed) {
 		note_recipient(t, domain, verdict.decision.action == POLICY_REJECT ? RCPT_REJECTED : RCPT_DEFERRED, entry.named);
 		return refuse(t, verdict, domain);
 	}
-	if (entry.named && own.decision.observed && own.decision.action != POLICY_ALLOW) {
+	if (rule && own.decision.observed && own.decision.action != POLICY_ALLOW) {
 		entry.named->would[own.decision.action]++;
 		note_recipient(t, domain, would_be(own.decision), entry.named);
 	}

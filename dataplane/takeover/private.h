@@ -132,7 +132,8 @@ struct tls_choice { struct tls_client_params params; char exclude[1024]; };
 void choose_tls(const struct takeover *takeover, const struct image_rule *rule, const char *nexthop, struct tls_choice *out);
 void note_refusal(struct takeover *takeover, struct policy_verdict verdict);
 void note_allowed(struct takeover *takeover, struct policy_verdict verdict);
-void note_sts(struct takeover *takeover, const char *domain); /* its MTA-STS policy could not be had: counted */
+/* What MTA-STS has to say beside `rule`: a policy that could not be had, or is in testing. The counters of a domain in testing. */
+struct stats_destination *note_sts(struct takeover *takeover, const struct image_rule *rule, const char *domain);
 void note_recipient(struct takeover *takeover, const char *domain, enum stats_recipient fate, struct stats_destination *named);
 
 /* commands.c: takes octets of the client; at most one command a call. Returns what was taken. */

@@ -101,7 +101,10 @@ static void modes_of_mta_sts(void **state)
 	f_sts("none.example", STS_NONE, STS_WEBPKI_INVALID, NULL, 0);
 	f_compile(H_SET("enforce.example", "testing.example", "none.example", "x.parent.example", ".parent.example encrypt"));
 	holds("10.0.0.1", "enforce.example", "MTA-STS of enforce.example secure");
-	holds("10.0.0.1", "testing.example", "MTA-STS of testing.example secure observe");
+	holds("10.0.0.1", "testing.example", "-");
+	holds("10.0.0.1", "x.parent.example", ".parent.example encrypt"); /* in force meanwhile */
+	assert_non_null(policy_testing_rule(f.image, NULL, "testing.example"));
+	assert_null(policy_testing_rule(f.image, NULL, "enforce.example"));
 	holds("10.0.0.1", "none.example", "-");
 	assert_int_equal(policy_sts_of(f.image, "none.example")->error, STS_WEBPKI_INVALID);
 	assert_int_equal(policy_sts_of(f.image, "testing.example")->mode, STS_TESTING);
