@@ -148,22 +148,24 @@ def test_domains_of_one_server_in_one_session(lab, xdp, compiled):
 
 def test_mta_sts(lab, xdp, compiled):
     policy = {"mode": "enforce", "mx": ["mx.wrongname.lab", "mx.tls.lab", "mx.expired.lab", "*.deep.lab"]}
-    compiled(["right.sts", "wrong.sts", "expired.sts", "plain.sts", "testing.sts", "failed.sts", "own.sts may", "* may"],
+    compiled(["right.sts", "wrong.sts", "expired.sts", "plain.sts", "testing.sts", "failed.sts", "own.sts may", "x.under.sts", ".under.sts encrypt", "* may"],
              mx=mx("right.sts", "mx.tls.lab", TLS) + mx("wrong.sts", "mx.wrongname.lab", WRONG_NAME) + mx("expired.sts", "mx.expired.lab", EXPIRED) +
                 mx("plain.sts", "mx.tls.lab", PLAIN) + mx("testing.sts", "mx.foreign.lab", PLAIN) + mx("own.sts", "mx.foreign.lab", PLAIN),
              sts={"right.sts": policy, "wrong.sts": policy, "expired.sts": policy, "plain.sts": policy, "own.sts": policy,
-                  "testing.sts": {**policy, "mode": "testing"}, "failed.sts": {"mode": "none", "error": "sts-webpki-invalid"}})
+                  "testing.sts": {**policy, "mode": "testing"}, "x.under.sts": {**policy, "mode": "testing"}, "failed.sts": {"mode": "none", "error": "sts-webpki-invalid"}})
     assert how(lab, TLS, "right.sts") == "tls"
     assert how(lab, WRONG_NAME, "wrong.sts").startswith("451 4.7.5 Certificate with a matching name required by MTA-STS for wrong.sts")
     assert how(lab, EXPIRED, "expired.sts").startswith("451 4.7.5 Valid certificate required by MTA-STS for expired.sts")
     assert how(lab, PLAIN, "plain.sts").startswith("451 4.7.4 TLS required by MTA-STS for plain.sts, not offered")
     assert how(lab, PLAIN, "testing.sts") == "clear"
+    assert how(lab, PLAIN, "x.under.sts").startswith("451 4.7.4 TLS required by policy encrypt for x.under.sts")
     assert how(lab, PLAIN, "failed.sts") == "clear"
     assert how(lab, PLAIN, "own.sts") == "clear"
     event = event_of(xdp, "wrong.sts")
     assert (event["rule"], event["result_type"]) == ("MTA-STS of wrong.sts", "certificate-host-mismatch")
     assert event_of(xdp, "testing.sts")["recipient_domains"][0]["fate"] == "would-defer"
     assert reasons(xdp, "failed.sts") == {"reasons.sts-webpki": 1}
+    assert reasons(xdp, "testing.sts") == {"reasons.sts-mx": 1}
 
 
 def test_dane_before_mta_sts(lab, xdp, compiled):

@@ -14,8 +14,8 @@
 #include "../../control/policy/rules.h"
 #include "../../dataplane/policy/policy.h"
 
-/* NULL ends the list. The caller closes the image. */
-static inline struct policy_image *image_of_lines(const char *const *lines)
+/* NULL ends the list. The caller closes the image. `found`: what an agent would have found, or NULL. */
+static inline struct policy_image *image_of_findings(const char *const *lines, struct discovered *found)
 {
 	char error[RULES_ERROR_MAX];
 	size_t len;
@@ -27,7 +27,7 @@ static inline struct policy_image *image_of_lines(const char *const *lines)
 			fail_msg("%s", error);
 		ruleset_put(set, rule);
 	}
-	void *bytes = ruleset_compile(set, 1, 1700000000, &len, error, sizeof(error));
+	void *bytes = ruleset_compile_discovered(set, found, 1, 1700000000, &len, error, sizeof(error));
 	if (!bytes)
 		fail_msg("%s", error);
 	struct policy_image *image = policy_image_parse(bytes, len, error, sizeof(error));
@@ -36,6 +36,11 @@ static inline struct policy_image *image_of_lines(const char *const *lines)
 	free(bytes);
 	ruleset_free(set);
 	return image;
+}
+
+static inline struct policy_image *image_of_lines(const char *const *lines)
+{
+	return image_of_findings(lines, NULL);
 }
 
 #endif

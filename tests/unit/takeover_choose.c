@@ -116,9 +116,55 @@ static void test_servername(void **state)
 	assert_string_equal(choose_servername(w.t, session_rules(w.t).rule, NULL), "");
 }
 
+static void test_what_the_dns_refuses_needs_no_tls(void **state)
+{
+	(void)state;
+	POLICY_FOUND(TLSA_FAILED, NULL, 0, "* level=dane-only", "bound.example dane");
+	assert_int_equal(choose(SMTP_CAP_STARTTLS, false), TAKEOVER_CHOOSE_REFUSE);
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=dane");
+	assert_int_equal(choose(SMTP_CAP_STARTTLS, false), TAKEOVER_CHOOSE_UPGRADE); /* as may */
+	assert_int_equal(choose(SMTP_CAP_PIPELINING, false), TAKEOVER_CHOOSE_PASS);
+	POLICY_FOUND(TLSA_FAILED, NULL, 0, "* level=may", "bound.example dane", "sts.example", "other.example encrypt");
+	scene_begin();
+	assert_false(recipient_wants_upgrade(w.t, recipient_rule(w.t, "bound.example"), "bound.example"));
+	assert_false(recipient_wants_upgrade(w.t, recipient_rule(w.t, "sts.example"), "sts.example")); /* no pattern names it */
+	assert_true(recipient_wants_upgrade(w.t, recipient_rule(w.t, "other.example"), "other.example"));
+	assert_int_equal(decide_rule(w.t, recipient_rule(w.t, "bound.example"), "bound.example").decision.reason, REASON_DNSSEC);
+	assert_int_equal(decide_rule(w.t, recipient_rule(w.t, "sts.example"), "sts.example").decision.reason, REASON_STS_MX);
+}
+
+static void test_servername_by_the_dns(void **state)
+{
+	static const uint8_t digest[32];
+	static const struct discovered_tlsa record = {3, 1, 1, 32, digest};
+
+	(void)state;
+	POLICY_FOUND(TLSA_SECURE, &record, 1, "* level=may", "bound.example dane", "sts.example", "other.example verify");
+	scene_begin();
+	assert_string_equal(choose_servername(w.t, recipient_rule(w.t, "bound.example"), "bound.example"), "base.example"); /* RFC 7672, section 8.1 */
+	assert_string_equal(choose_servername(w.t, recipient_rule(w.t, "sts.example"), "sts.example"), "mx.sts.example");
+	assert_string_equal(choose_servername(w.t, recipient_rule(w.t, "other.example"), "other.example"), "other.mx.example");
+}
+
+static void test_stripping_is_seen_and_refused_where_asked(void **state)
+{
+	struct policy_parties parties = {w.params.client_addr, w.params.server_addr, false, 7};
+
+	(void)state;
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may");
+	assert_true(takeover_choose(w.image, &parties, SMTP_CAP_PIPELINING, w.env.memory, w.now).stripped);
+	assert_false(takeover_choose(w.image, &parties, SMTP_CAP_STARTTLS, w.env.memory, w.now).stripped);
+	assert_false(takeover_choose(w.image, &parties, TAKEOVER_CAP_UNKNOWN, w.env.memory, w.now).stripped); /* it has not been asked */
+	assert_int_equal(choose(SMTP_CAP_PIPELINING, false), TAKEOVER_CHOOSE_PASS);
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may stripped=refuse");
+	assert_int_equal(choose(SMTP_CAP_PIPELINING, false), TAKEOVER_CHOOSE_REFUSE);
+	assert_int_equal(choose(SMTP_CAP_PIPELINING, true), TAKEOVER_CHOOSE_PASS); /* servers inside are nobody's to remember */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		SCENE(test_what_the_dns_refuses_needs_no_tls), SCENE(test_servername_by_the_dns), SCENE(test_stripping_is_seen_and_refused_where_asked),
 		SCENE(test_every_level), SCENE(test_domain_rules_make_it_wait), SCENE(test_clients_minimum),
 		SCENE(test_offer_is_what_both_ask_for), SCENE(test_memory_only_under_may), SCENE(test_servername),
 	};

@@ -151,6 +151,25 @@ static void scene_policy(const char *const *lines)
 	policy_image_close(w.image);
 	w.image = image_of_lines(lines);
 }
+/* The scene's server as an MX of both domains: "bound.example" and "sts.example" call it "mx.example", and "other.example" by a
+ * name of another. */
+__attribute__((unused)) static void scene_findings(const char *const *lines, enum policy_tlsa state, const struct discovered_tlsa *records, size_t count)
+{
+	static const char *const patterns[] = {"*.example.net"};
+	struct discovered_claim claims[3] = {{.domain = "bound.example", .mx = "mx.example"}, {.domain = "sts.example", .mx = "mx.sts.example"},
+	                                     {.domain = "other.example", .mx = "other.mx.example"}};
+	struct discovered_host host = {.mx = "mx.example", .base = "base.example", .tlsa = state, .records = records, .record_count = count};
+	struct discovered_sts sts = {.domain = "sts.example", .mode = STS_ENFORCE, .mx = patterns, .mx_count = 1};
+	struct discovered_seen seen = {.at = 1699999999};
+	struct discovered found = {.claims = claims, .count = 3, .hosts = &host, .host_count = 1, .sts = &sts, .sts_count = 1, .seen = &seen, .seen_count = 1};
+
+	for (int i = 0; i < 3; i++)
+		memcpy(claims[i].addr, w.params.server_addr, 16);
+	memcpy(seen.addr, w.params.server_addr, 16);
+	policy_image_close(w.image);
+	w.image = image_of_findings(lines, &found);
+}
+#define POLICY_FOUND(state, records, count, ...) scene_findings((const char *const[]){__VA_ARGS__, NULL}, state, records, count)
 #define POLICY(...) scene_policy((const char *const[]){__VA_ARGS__, NULL})
 
 __attribute__((unused)) static int scene_open(void **state)

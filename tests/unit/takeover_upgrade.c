@@ -253,6 +253,56 @@ static void test_recipients_with_pins_of_their_own(void **state)
 	cert_free(&other);
 }
 
+/* ---- TLSA records ---- */
+
+static struct discovered_tlsa record_of(const struct cert *cert, uint8_t digest[32])
+{
+	uint8_t *der = NULL;
+	int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert->x509), &der);
+
+	EVP_Digest(der, (size_t)len, digest, NULL, EVP_sha256(), NULL);
+	OPENSSL_free(der);
+	return (struct discovered_tlsa){3, 1, 1, 32, digest};
+}
+
+/* Self-signed, of another name, out of its time, and in a resumed session: the record is the proof; and another server's
+ * recipients in the same session are not held to it. */
+static void test_tlsa_records_of_a_recipients_server(void **state)
+{
+	struct cert own = cert_make("nobody", "DNS:nobody.example", NULL, -30, -1), other = cert_make("x", "DNS:x", NULL, -1, 30);
+	uint8_t digest[32], wrong[32];
+	struct discovered_tlsa records[2] = {record_of(&own, digest), record_of(&other, wrong)};
+	(void)state;
+	for (int round = 0; round < 3; round++) { /* matched, resumed and matched, not matched */
+		POLICY_FOUND(TLSA_SECURE, &records[round / 2], 1, "* level=encrypt", "bound.example dane", "other.example encrypt");
+		if (round)
+			scene_again();
+		else
+			scene_begin();
+		says(CLIENT, MAIL);
+		server_begins_tls(&own);
+		hears(SERVER, "EHLO client.example\r\n");
+		says(SERVER, TLS_HELLO);
+		hears(SERVER, MAIL);
+		says(SERVER, "250 ok\r\n");
+		hears(CLIENT, "250 ok\r\n");
+		assert_int_equal(outcome().resumed, round > 0);
+		says(CLIENT, "RCPT TO:<a@bound.example>\r\n");
+		if (round < 2) {
+			hears(SERVER, "RCPT TO:<a@bound.example>\r\n");
+			says(SERVER, "250 ok\r\n");
+			continue;
+		}
+		assert_memory_equal(w.heard[CLIENT], "451 4.7.5 Certificate with a TLSA record required", 49);
+		assert_int_equal(stats_destination(w.env.stats, "bound.example")->reasons[REASON_TLSA], 1);
+		hears(SERVER, "");
+		says(CLIENT, "RCPT TO:<a@other.example>\r\n");
+		hears(SERVER, "RCPT TO:<a@other.example>\r\n");
+	}
+	cert_free(&own);
+	cert_free(&other);
+}
+
 /* ---- a client's minimum beside the destination's rule ---- */
 
 static void test_minimum_upgrades_where_the_destination_asks_for_nothing(void **state)
@@ -356,7 +406,7 @@ static void test_resumption(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		SCENE(test_a_plaintext_mail_goes_on_inside_tls), SCENE(test_helo_client_is_probed_with_ehlo),
+		SCENE(test_tlsa_records_of_a_recipients_server), SCENE(test_a_plaintext_mail_goes_on_inside_tls), SCENE(test_helo_client_is_probed_with_ehlo),
 		SCENE(test_454_is_refused_and_the_session_goes_on), SCENE(test_454_under_may_goes_on_in_clear),
 		SCENE(test_plaintext_behind_220_is_injection), SCENE(test_no_tls_behind_220_is_deferred_and_remembered),
 		SCENE(test_commands_after_the_server_is_gone), SCENE(test_wrong_name_under_verify),
