@@ -152,7 +152,8 @@ def test_mta_sts(lab, xdp, compiled):
              mx=mx("right.sts", "mx.tls.lab", TLS) + mx("wrong.sts", "mx.wrongname.lab", WRONG_NAME) + mx("expired.sts", "mx.expired.lab", EXPIRED) +
                 mx("plain.sts", "mx.tls.lab", PLAIN) + mx("testing.sts", "mx.foreign.lab", PLAIN) + mx("own.sts", "mx.foreign.lab", PLAIN),
              sts={"right.sts": policy, "wrong.sts": policy, "expired.sts": policy, "plain.sts": policy, "own.sts": policy,
-                  "testing.sts": {**policy, "mode": "testing"}, "x.under.sts": {**policy, "mode": "testing"}, "failed.sts": {"mode": "none", "error": "sts-webpki-invalid"}})
+                  "testing.sts": {**policy, "mode": "testing"}, "x.under.sts": {**policy, "mode": "testing"},
+                  "failed.sts": {"mode": "none", "error": "sts-webpki-invalid"}})
     assert how(lab, TLS, "right.sts") == "tls"
     assert how(lab, WRONG_NAME, "wrong.sts").startswith("451 4.7.5 Certificate with a matching name required by MTA-STS for wrong.sts")
     assert how(lab, EXPIRED, "expired.sts").startswith("451 4.7.5 Valid certificate required by MTA-STS for expired.sts")

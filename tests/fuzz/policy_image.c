@@ -22,6 +22,8 @@ static void use_rule(const struct policy_image *image, const struct image_rule *
 	static const struct policy_facts facts[] = {
 		{.offered = true}, {.tls = FACT_TLS_FAILED}, {.offered = true, .tls = FACT_TLS_UP, .version = 0x0303},
 		{.end_to_end = true, .tls = FACT_TLS_UP, .version = 0x0304, .chain = CHAIN_TRUSTED, .name_matched = true},
+		{.offered = true, .tls = FACT_TLS_UP, .version = 0x0303, .tlsa = TLSA_SECURE, .dane = DANE_MATCHED, .mx_secure = true},
+		{.tlsa = TLSA_FAILED, .stripped = true},
 	};
 	char reply[POLICY_REPLY_MAX];
 
@@ -40,6 +42,39 @@ static void use_rule(const struct policy_image *image, const struct image_rule *
 	*sum += policy_name_matches(image, rule, "mx.example.org", "example.org", "mx.example.org");
 	*sum += policy_name_matches(image, rule, "*.example.org", NULL, NULL);
 	*sum += policy_fingerprint_matches(image, rule, (const uint8_t[32]){0x11}, (const uint8_t[32]){0x22}, 1700000000);
+}
+
+/* What was found of a server, as a session asks for it. */
+static void use_findings(const struct policy_image *image, const uint8_t addr[16], const char *domain, size_t *sum)
+{
+	struct policy_server server = policy_server_of(image, addr, domain);
+	const struct image_sts *sts = domain ? policy_sts_of(image, domain) : NULL;
+	const struct image_probed *probed = policy_probed_at(image, addr);
+	char title[POLICY_TITLE_MAX];
+
+	for (uint32_t i = 0; i < server.record_count; i++)
+		for (uint32_t k = 0; k < server.records[i].octets_count; k++)
+			*sum += policy_tlsa_data(image, &server.records[i])[k];
+	if (server.mx)
+		*sum += strlen(server.mx) + strlen(server.base);
+	for (uint32_t i = 0; probed && i < probed->name_count; i++)
+		*sum += strlen(policy_probed_name(image, probed, i));
+	if (sts && sts->rule != IMAGE_NONE && policy_rule(image, sts->rule)->origin != ORIGIN_STS)
+		abort();
+	*sum += policy_seen_at(image, addr) != NULL;
+	for (uint32_t i = 0; i < policy_image_header(image)->rules.count; i++) {
+		const struct image_rule *rule = policy_rule_at(image, policy_rule(image, i), addr, domain);
+		struct policy_facts facts = {.end_to_end = true, .tls = FACT_TLS_UP};
+
+		if (!rule)
+			continue;
+		*sum += strlen(policy_rule_title(image, rule, title)) + policy_needs_nexthop(image, rule);
+		policy_facts_of_server(image, rule, &server, &facts);
+		policy_facts_of_probe(image, rule, addr, domain, 1700000000, &facts);
+		policy_decide(rule, &facts, 1);
+		if (domain)
+			policy_testing_rule(image, rule, domain);
+	}
 }
 
 /* The rules of a session between any two addresses: an exempt client has no other, and a minimum loosens nothing. */
@@ -95,6 +130,12 @@ static void use(const struct policy_image *image)
 			memcpy(mapped + 12, p.addr, 4);
 		if (policy_destination_of(image, p.ipv6 ? p.addr : mapped) >= h->destinations.count)
 			abort();
+	}
+	for (uint32_t i = 0; i < h->servers.count; i++) {
+		const struct image_server *s = (const void *)((const uint8_t *)h + h->servers.offset);
+
+		use_findings(image, s[i].addr, i & 1 ? policy_string(image, s[i].domain) : NULL, &sum);
+		use_findings(image, s[i].addr, policy_string(image, s[0].domain), &sum);
 	}
 	for (uint32_t i = 0; i < 64; i++) {
 		const struct image_destination *d = policy_destination(image, policy_destination_of(image, addr));
