@@ -2,9 +2,10 @@
  * hello.c - TLS in passing: from the byte after 220 until both directions are encrypted.
  *
  * Enters: in-order bytes of both sides. Leaves: how many of them may pass, what was negotiated, and one
- * event that ends the watch. The client's records pass as they come; of the server nothing passes before
- * its ServerHello is whole and at or above the floor. What is not a TLS record, or a record that has no place
- * at that point of RFC 8446 or 5246, is refused: plaintext must not hide behind a 220.
+ * event that ends the watch. What may become TLS passes as it comes: a sender that has lost a segment sends its
+ * first one again until that is acknowledged, and nothing else (RFC 5681, 3.1), so a hello must not wait here for
+ * its end. But the bytes that make a ServerHello whole pass only if it is at or above the floor. What is not a TLS
+ * record, or has no place at that point of RFC 8446 or 5246, is refused: plaintext must not hide behind a 220.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -211,7 +212,7 @@ static bool record_fits(const struct tls_watch *watch, enum side side)
 {
 	const struct talker *t = &watch->private->talker[side];
 
-	if (t->header[1] != 3 || t->left > RECORD_BYTES_MAX)
+	if (t->left > RECORD_BYTES_MAX)
 		return false;
 	switch (t->type) {
 	case RECORD_HANDSHAKE:
@@ -263,13 +264,10 @@ static enum tls_watch_event record_body(struct tls_watch *watch, enum side side,
 	return TLS_WATCH_MORE;
 }
 
-/* Of the server nothing passes before its hello is known to be good, but for an alert. */
-static void approve(struct tls_watch *watch, enum side side)
+/* An octet of a record's header, as soon as it comes. */
+static bool header_octet_fits(const struct talker *t)
 {
-	const struct talker *t = &watch->private->talker[side];
-
-	if (side == CLIENT || t->talk != TALK_HELLO || (t->type == RECORD_ALERT && t->header_len == 0) || (watch->version && t->hello_len == 0 && t->header_len == 0))
-		watch->approved[side] = watch->fed[side];
+	return t->header_len == 1 ? t->header[0] >= RECORD_CCS && t->header[0] <= RECORD_DATA : t->header_len != 2 || t->header[1] == 3;
 }
 
 size_t tls_watch_input(struct tls_watch *watch, enum side side, const uint8_t *bytes, size_t len, enum tls_watch_event *event)
@@ -282,15 +280,10 @@ size_t tls_watch_input(struct tls_watch *watch, enum side side, const uint8_t *b
 		if (t->header_len < HEADER_BYTES) {
 			t->header[t->header_len++] = bytes[at++];
 			watch->fed[side]++;
-			if (t->header_len == 1 && (t->header[0] < RECORD_CCS || t->header[0] > RECORD_DATA))
+			if (!header_octet_fits(t))
 				*event = TLS_WATCH_NOT_TLS;
-			if (t->header_len < HEADER_BYTES) {
-				/* The first header passes whole or not at all. Of a later one nothing is withheld: the receiver's window may
-				 * end within it, and only an octet that arrives brings the word that it has opened again. */
-				if (*event == TLS_WATCH_MORE && t->talk != TALK_HELLO)
-					approve(watch, side);
+			if (t->header_len < HEADER_BYTES)
 				continue;
-			}
 			t->type = t->header[0];
 			t->left = (uint16_t)(t->header[3] << 8 | t->header[4]);
 			if (t->talk != TALK_SEALED && !record_fits(watch, side))
@@ -304,9 +297,9 @@ size_t tls_watch_input(struct tls_watch *watch, enum side side, const uint8_t *b
 		}
 		if (*event == TLS_WATCH_MORE && t->header_len == HEADER_BYTES && t->left == 0)
 			*event = record_over(watch, side);
-		if (*event != TLS_WATCH_NOT_TLS && *event != TLS_WATCH_BELOW_FLOOR)
-			approve(watch, side);
 	}
+	if (*event != TLS_WATCH_NOT_TLS && *event != TLS_WATCH_BELOW_FLOOR)
+		watch->approved[side] = watch->fed[side];
 	return at;
 }
 
