@@ -36,10 +36,17 @@ static bool asks_nothing(const struct image_rule *rule)
 	return !rule || rule->level == LEVEL_NONE;
 }
 
+/* A rule that is only observed refuses nobody, for lack of room neither. */
+static bool overload_passes(const struct image_rule *rule, uint32_t flow_hash)
+{
+	const struct policy_facts none = {0};
+	return !rule || rule->overload == PASS_PASS || policy_decide(rule, &none, flow_hash).observed;
+}
+
 bool worker_overload_passes(const struct worker *worker, const struct flow *flow)
 {
 	struct policy_rules rules = worker_rules(worker, flow);
-	return rules.rule->overload == PASS_PASS && (!rules.minimum || rules.minimum->overload == PASS_PASS);
+	return overload_passes(rules.rule, flow->hash) && overload_passes(rules.minimum, flow->hash);
 }
 
 static const char *destination_name(const struct worker *worker, const struct flow *flow)

@@ -143,6 +143,20 @@ static void takeovers_exhausted_overload_pass(void **state)
 	MOVED(takeover_no_memory, 1);
 }
 
+/* (measure) A rule that is only observed refuses nobody, for lack of room neither. */
+static void takeovers_exhausted_where_the_rule_is_observed(void **state)
+{
+	(void)state;
+	POLICY("* level=encrypt mode=observe overload=reset");
+	hello(OFFERS);
+	says(CLIENT, "MAI"); /* and stalls: only adoption would get the rest */
+	passes_us(200000);
+	says(CLIENT, "L FROM:<a@b.example>\r\n");
+	hears(SERVER, "MAIL FROM:<a@b.example>\r\n");
+	MOVED(takeover_no_memory, 1);
+	is_state(FLOW_CLEAR);
+}
+
 static void no_packet_buffer_for_a_split(void **state)
 {
 	struct rte_mbuf *taken[SCENE_BUFFERS];
@@ -200,6 +214,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(held_segments_of_many_flows, scene_open_few_held, scene_close),
 		cmocka_unit_test_setup_teardown(takeovers_exhausted_overload_reset, scene_open_no_takeovers, scene_close),
 		cmocka_unit_test_setup_teardown(takeovers_exhausted_overload_pass, scene_open_no_takeovers, scene_close),
+		cmocka_unit_test_setup_teardown(takeovers_exhausted_where_the_rule_is_observed, scene_open_no_takeovers, scene_close),
 		ROW(no_packet_buffer_for_a_split), ROW(server_that_never_acknowledges), ROW(dialogue_that_stands_still),
 	};
 	return PLAY("resources", rows, argc, argv);
