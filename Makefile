@@ -64,7 +64,7 @@ help:
 	@echo 'make              build/waxseald, build/waxseal-agent, build/waxseal'
 	@echo 'make demo         the main job, visibly, in network namespaces      (root)'
 	@echo 'make test         everything that CI runs                           (root)'
-	@echo 'make unit|evasion|golden|sim|bpf-test|e2e|e2e-sanitize|lint|format|fuzz     parts of it'
+	@echo 'make unit|evasion|golden|sim|sim-linux|bpf-test|e2e|e2e-sanitize|lint|format|fuzz     parts of it'
 	@echo 'make fuzz TIME=60 | fuzz-coverage   search for inputs that break it; what of each source was reached'
 	@echo 'make evasion-mutants   takes out one defence after the other: the evasions must notice'
 	@echo 'make bench        speed beside the peers; bench-micro: in process   (root)'
@@ -141,7 +141,7 @@ evasion-mutants:
 	@tests/evasion/mutants
 
 # ---- seeded simulation: tests/sim/<folder>_<what>.c and the sources in tests/sim/<folder>/, run with SEED=n N=n ----
-SIMS      := $(patsubst tests/sim/%.c,%,$(wildcard tests/sim/*_sim.c))
+SIMS      := $(filter-out linux_sim,$(patsubst tests/sim/%.c,%,$(wildcard tests/sim/*_sim.c)))
 sim_libs   = $(call stage_lib,$(NEEDS_$(1)) $(if $(filter worker,$(1)),control_policy))
 define sim_rule
 $(B)/sim/$(1): $(wildcard tests/sim/$(1).c tests/sim/$(call folder,$(1))/*.c tests/sim/*.h tests/sim/$(call folder,$(1))/*.h) $(call sim_libs,$(call folder,$(1)))
@@ -150,7 +150,14 @@ $(B)/sim/$(1): $(wildcard tests/sim/$(1).c tests/sim/$(call folder,$(1))/*.c tes
 	$$(Q)$$(CC) $$(CFLAGS) $(if $(filter worker,$(call folder,$(1))),$$(DPDK_CFLAGS)) -Idataplane $$(LDFLAGS) -o $$@ $$(filter %.c,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $$(LIBS_$(call folder,$(1)))
 endef
 $(foreach s,$(SIMS),$(eval $(call sim_rule,$(s))))
-.PHONY: sim
+# The same sessions between Linux's own TCPs, over TAP devices; needs root.
+$(B)/sim/linux_sim: $(wildcard tests/sim/linux_sim.c tests/sim/linux/* tests/sim/worker/*) $(call sim_libs,worker)
+	@mkdir -p $(@D)
+	$(call say,SIM,linux_sim)
+	$(Q)$(CC) $(CFLAGS) $(DPDK_CFLAGS) -Idataplane $(LDFLAGS) -o $@ $(filter-out tests/sim/worker/stack.c,$(filter %.c,$^)) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_worker)
+.PHONY: sim sim-linux
+sim-linux: $(B)/sim/linux_sim
+	@$< $(if $(SEED),--seed $(SEED)) $(if $(N),--runs $(N))
 sim: $(patsubst %,$(B)/sim/%,$(SIMS))
 	@set -e; for t in $^; do echo "== $$t"; $$t $(if $(SEED),--seed $(SEED)) $(if $(N),--runs $(N)); done
 

@@ -16,6 +16,12 @@ static bool offload(void *context, const struct classifier_flow *flow, const str
 	return kernel_offload(context, flow, begin);
 }
 
+static bool offloaded(void *context, const struct classifier_flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us)
+{
+	kernel_now_us = sim.now_us;
+	return kernel_offloaded(context, flow, take_back, seen, idle_us);
+}
+
 void kernel_begin(struct worker_config *config)
 {
 	kernel_clear();
@@ -23,7 +29,7 @@ void kernel_begin(struct worker_config *config)
 	if (!sim.offloads)
 		return;
 	config->offload = offload;
-	config->offloaded = kernel_offloaded;
+	config->offloaded = offloaded;
 }
 
 bool kernel_takes(struct rte_mbuf *mbuf, enum port_side from)

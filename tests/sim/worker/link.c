@@ -150,30 +150,9 @@ static void to_worker(struct under_way *packet)
 void link_deliver(void)
 {
 	struct under_way *packet = pop();
-	struct session *session = packet->session;
-	struct stack *stack = &session->stack[packet->side];
-	struct segment segment;
-	uint16_t port;
-	bool to_client;
-
-	if (packet->towards_worker) {
+	if (packet->towards_worker)
 		to_worker(packet);
-	} else if (packet->icmp) {
-		stack_too_big(stack, frame_is_too_big(packet->frame, packet->len, &port, &to_client));
-		stack_output(stack);
-	} else {
-		const char *wrong = frame_parse(packet->frame, packet->len, &session->path, side_other(packet->side), &segment);
-		require(session, !wrong || packet->damaged, "a frame that nobody damaged is bad: %s", wrong);
-		if (!wrong) {
-			trace_frame(session, TRACE_ARRIVES, side_other(packet->side), packet->frame, packet->len);
-			stack_input(stack, &segment, packet->own);
-			stack_output(stack);
-			/* Its application looks when it next wakes. */
-			uint64_t *wake = packet->side == CLIENT ? &session->client.wake_us : &session->server.wake_us;
-			uint32_t lazy = packet->side == CLIENT ? session->client.lazy_us : session->server.lazy_us;
-			if (*wake > sim.now_us + lazy)
-				*wake = sim.now_us + below(&session->rng, lazy);
-		}
-	}
+	else
+		stack_frame(&packet->session->stack[packet->side], packet->frame, packet->len, packet->own, packet->damaged, packet->icmp);
 	free(packet);
 }

@@ -79,8 +79,6 @@ static void draw_stack(struct session *session, enum side side, struct rng *rng)
 		s->mtu_mss = 536;
 	while (s->own_scale && s->receive_buffer >> s->own_scale < 8)
 		s->own_scale--;
-	if (s->segment_max < 1460) /* what ends within a TLS header would wait for an ACK that waits for the rest */
-		s->nagle = false;
 	s->flight_max = s->mtu_mss * (1 + below(rng, 20));
 	for (int l = 0; l < SIDES; l++)
 		s->rto_min_us += 2 * (session->link[l].delay_us + session->link[l].jitter_us);

@@ -14,6 +14,9 @@
  *   policy.c   rules, and what they allow    tap.c      what may leave the worker
  *   scenario.c draws a session               judge.c    what must be true of a session that is over
  *   trace.c    the last packets, on failure    inside.c   what no packet tells
+ *   run.c      the worker, its time, the sessions of a run
+ *
+ * linux_sim.c runs the same against Linux's own TCP: ../linux/ has it in stack.c's place, and a clock that is real.
  */
 #ifndef WAXSEAL_TESTS_SIM_H
 #define WAXSEAL_TESTS_SIM_H
@@ -32,7 +35,7 @@ struct rte_mempool;
 struct worker;
 struct stats_event;
 
-enum { SESSIONS_MAX = 4, MESSAGES_MAX = 4, RECIPIENTS_MAX = 3, FRAME_MAX = 2048 };
+enum { SESSIONS_MAX = 24, SESSIONS_DRAWN_MAX = 4, MESSAGES_MAX = 4, RECIPIENTS_MAX = 3, FRAME_MAX = 2048 };
 #define SECOND 1000000ull
 #define NEVER UINT64_MAX
 #define RUN_TIME_MAX_US (3 * 3600 * SECOND)
@@ -124,11 +127,12 @@ struct stack {
 	uint32_t next, read, edge, last_ack;
 	bool fin_known;
 	uint32_t fin_at;
+	int fd;                    /* linux/stack.c: its socket, -1 without */
 	bool reset, gave_up;       /* how it ended, if it did */
 };
 void stack_connect(struct stack *stack);
-void stack_input(struct stack *stack, const struct segment *segment, bool own /* built by waxseal */);
-void stack_too_big(struct stack *stack, uint16_t mtu);
+/* A frame at the end of its link: the peer's or `own`, waxseal's; perhaps damaged; or an ICMP error. */
+void stack_frame(struct stack *stack, const uint8_t *frame, size_t len, bool own, bool damaged, bool icmp);
 void stack_timer(struct stack *stack);
 uint64_t stack_deadline(const struct stack *stack);
 void stack_output(struct stack *stack);
@@ -327,7 +331,8 @@ void fail(const struct session *session, const char *format, ...) __attribute__(
 struct sim {
 	uint64_t seed, now_us;
 	bool verbose;
-	const char *program;
+	const char *program, *name, *target; /* of the Makefile */
+	void (*setting)(void), (*adapt)(struct session *session); /* changes what was drawn; NULL */
 	struct rng rng;
 	struct worker *worker;
 	struct rte_mempool *pool;
@@ -347,6 +352,16 @@ struct totals {
 };
 extern struct totals totals;
 
+/* ---- run.c ---- */
+
+void sim_begin(const char *name, const char *target, int argc, char **argv, uint64_t *seed, uint64_t *runs);
+void sim_end(void);
+uint64_t sim_fresh_seed(void); /* says which */
+void sim_report(uint64_t first, uint64_t runs); /* and forgets the totals */
+void run_begin(uint64_t seed);
+uint64_t run_next_us(void);
+bool run_step(void); /* all that is due at sim.now_us; false: everything is over */
+void run_end(void);
 void worker_gets(struct rte_mbuf *mbuf, enum port_side from);
 
 #endif

@@ -380,7 +380,7 @@ static void take_data(struct stack *s, const struct segment *segment, bool own)
 	}
 }
 
-void stack_input(struct stack *s, const struct segment *segment, bool own)
+static void input(struct stack *s, const struct segment *segment, bool own)
 {
 	if (s->state == STACK_VANISHED || s->state == STACK_IDLE || opening(s, segment))
 		return;
@@ -418,7 +418,7 @@ void stack_input(struct stack *s, const struct segment *segment, bool own)
 	take_data(s, segment, own);
 }
 
-void stack_too_big(struct stack *s, uint16_t mtu)
+static void too_big(struct stack *s, uint16_t mtu)
 {
 	unsigned headers = s->session->path.family == 4 ? 40 : 60;
 	if (s->state != STACK_OPEN || mtu < headers + 60 || mtu - headers >= s->mtu_mss)
@@ -427,6 +427,33 @@ void stack_too_big(struct stack *s, uint16_t mtu)
 	if (mtu - headers < s->peer_mss)
 		s->peer_mss = (uint16_t)(mtu - headers);
 	s->nxt = s->una;
+}
+
+void stack_frame(struct stack *s, const uint8_t *frame, size_t len, bool own, bool damaged, bool icmp)
+{
+	struct session *session = s->session;
+	enum side from = side_other(s->side);
+	struct segment segment;
+	uint16_t port;
+	bool to_client;
+
+	if (icmp) {
+		too_big(s, frame_is_too_big(frame, len, &port, &to_client));
+		stack_output(s);
+		return;
+	}
+	const char *wrong = frame_parse(frame, len, &session->path, from, &segment);
+	require(session, !wrong || damaged, "a frame that nobody damaged is bad: %s", wrong);
+	if (wrong)
+		return;
+	trace_frame(session, TRACE_ARRIVES, from, frame, len);
+	input(s, &segment, own);
+	stack_output(s);
+	/* Its application looks when it next wakes. */
+	uint64_t *wake = s->side == CLIENT ? &session->client.wake_us : &session->server.wake_us;
+	uint32_t lazy = s->side == CLIENT ? session->client.lazy_us : session->server.lazy_us;
+	if (*wake > sim.now_us + lazy)
+		*wake = sim.now_us + below(&session->rng, lazy);
 }
 
 /* ---- time ---- */
@@ -451,7 +478,7 @@ static void retransmit(struct stack *s)
 		return;
 	}
 	s->nxt = s->una;
-	s->flight = 2u * s->peer_mss;
+	s->flight = 1; /* one segment: RFC 5681, 3.1 */
 	s->duplicates = 0;
 	if (s->allowed <= s->una && s->una < s->out.len) { /* RFC 9293, 3.8.6.1: a probe */
 		send_segment(s, s->una, 1, 0);

@@ -75,8 +75,7 @@ static void one(enum port_side port, struct rte_mbuf *mbuf)
 	if (frame_is_too_big(frame, len, &client_port, &to_client)) {
 		struct session *session = session_of(client_port);
 		require(session, session && !own && !session->taken, "an ICMP error passes that it should not");
-		stack_too_big(&session->stack[to_client ? CLIENT : SERVER], frame_is_too_big(frame, len, &client_port,
-		        &to_client));
+		stack_frame(&session->stack[to_client ? CLIENT : SERVER], frame, len, false, false, true);
 		return;
 	}
 	struct session *session = session_of(frame_client_port(frame, len, &from_client));

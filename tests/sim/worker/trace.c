@@ -78,7 +78,7 @@ void fail(const struct session *session, const char *format, ...)
 	if (!sim.verbose)
 		for (uint64_t i = written > LINES ? written - LINES : 0; i < written; i++)
 			fprintf(stderr, "%s\n", lines[i % LINES]);
-	fprintf(stderr, "\nworker_sim: seed %" PRIu64 ": at %" PRIu64 " us", sim.seed, sim.now_us);
+	fprintf(stderr, "\n%s: seed %" PRIu64 ": at %" PRIu64 " us", sim.name, sim.seed, sim.now_us);
 	if (session) {
 		const struct client *c = &session->client;
 		const struct server *s = &session->server;
@@ -105,7 +105,7 @@ void fail(const struct session *session, const char *format, ...)
 	}
 	for (unsigned i = 0; i < sim.policy.lines; i++)
 		fprintf(stderr, "  rule: %s\n", sim.policy.text[i]);
-	fprintf(stderr, "replay: make sim SEED=%" PRIu64 " N=1   (or %s --seed %" PRIu64 " --runs 1 --verbose)\n",
-	        sim.seed, sim.program, sim.seed);
+	fprintf(stderr, "replay: make %s SEED=%" PRIu64 " N=1   (or %s --seed %" PRIu64 " --runs 1 --verbose)\n",
+	        sim.target, sim.seed, sim.program, sim.seed);
 	_exit(1);
 }
