@@ -7,10 +7,12 @@
  */
 #include "fastpath.h"
 
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,9 +26,7 @@
 
 #include "worker.h"
 
-#define IDLE_SPINS 200       /* empty turns before the first sleep */
-#define IDLE_SLEEP_MIN_US 20
-#define IDLE_SLEEP_MAX_US 500 /* what an idle appliance adds to the first packet */
+#define IDLE_SPINS 20 /* empty turns before sleep: an lcore that only polls is one that others lack */
 #define STALLED_AFTER_S 2
 #define FLOWS_ANSWER_US 1000000
 
@@ -36,6 +36,12 @@ struct lcore {
 	uint64_t busy_seen, turns_seen, still_s; /* fastpath_watch */
 	uint32_t busy_permille;
 	bool stalled;
+};
+
+/* Wakes an lcore that sleeps; costs the one that rings a look where it does not. */
+struct doorbell {
+	_Atomic bool asleep;
+	int fd; /* eventfd */
 };
 
 /* One listing of flows at a time, answered by the worker's own lcore. */
@@ -55,6 +61,7 @@ struct fastpath {
 	struct rte_ring *to_port[WAXSEAL_WORKERS_MAX][PORTS];
 	struct rte_ring *events;
 	struct lcore lcore[WAXSEAL_WORKERS_MAX + 1];
+	struct doorbell bell[WAXSEAL_WORKERS_MAX + 1]; /* as lcore[]: the first one is the I/O lcore's */
 	struct flows_request request[WAXSEAL_WORKERS_MAX];
 	_Atomic bool stop, stopped;
 	double cycles_per_us;
@@ -69,6 +76,33 @@ static uint64_t now_us(const struct fastpath *fastpath)
 static struct stats *io_stats(const struct fastpath *fastpath)
 {
 	return fastpath->stats[fastpath->workers];
+}
+
+/* ---- sleep ---- */
+
+/* Called when something has been put into a ring of the sleeper's. */
+static void wake(struct doorbell *bell)
+{
+	atomic_thread_fence(memory_order_seq_cst); /* what was put there is seen by whoever says now that it sleeps */
+	if (atomic_exchange_explicit(&bell->asleep, false, memory_order_relaxed))
+		eventfd_write(bell->fd, 1);
+}
+
+static void awake(struct doorbell *bell)
+{
+	eventfd_t rings;
+	if (!atomic_exchange_explicit(&bell->asleep, false, memory_order_relaxed))
+		eventfd_read(bell->fd, &rings); /* it does not block: the bell was rung, or is being */
+}
+
+/* True when an lcore has found nothing to do for so long that it may sleep. */
+static bool idles(unsigned *spins, bool busy)
+{
+	*spins = busy ? 0 : *spins + 1;
+	if (*spins >= IDLE_SPINS)
+		return true;
+	rte_pause();
+	return false;
 }
 
 /* ---- what the workers call ---- */
@@ -89,6 +123,7 @@ static void transmit(void *context, enum port_side port, struct rte_mbuf **mbufs
 		return;
 	}
 	unsigned queued = rte_ring_sp_enqueue_burst(fastpath->to_port[self->index][port], (void **)mbufs, count, NULL);
+	wake(&fastpath->bell[0]);
 	stats_add(fastpath->stats[self->index], STAT_unsent_ring, count - queued);
 	rte_pktmbuf_free_bulk(mbufs + queued, count - queued);
 }
@@ -131,19 +166,20 @@ static void drop(struct fastpath *fastpath, struct rte_mbuf *mbuf, enum stats_co
 	rte_pktmbuf_free(mbuf);
 }
 
-static void to_worker(struct fastpath *fastpath, struct rte_mbuf *mbuf, enum port_side from, unsigned index)
+static unsigned to_worker(struct fastpath *fastpath, struct rte_mbuf *mbuf, enum port_side from, unsigned index)
 {
 	if (index >= fastpath->workers)
 		index = 0; /* a pool names a worker that this configuration does not have */
 	mbuf->port = (uint16_t)from;
 	if (rte_ring_sp_enqueue(fastpath->to_worker[index], mbuf))
 		drop(fastpath, mbuf, STAT_drop_ring);
+	return index;
 }
 
 static unsigned receive(struct fastpath *fastpath, enum port_side from, uint64_t now)
 {
 	struct rte_mbuf *mbufs[PORT_BURST_MAX], *pass[PORT_BURST_MAX], *smtp[PORT_BURST_MAX];
-	unsigned count = port_receive(fastpath->ports, from, mbufs, PORT_BURST_MAX), passing = 0, inspected = 0;
+	unsigned count = port_receive(fastpath->ports, from, mbufs, PORT_BURST_MAX), passing = 0, inspected = 0, called = 0;
 
 	for (unsigned i = 0; i < count; i++) {
 		const struct verdict *verdict = port_verdict(rte_pktmbuf_mtod(mbufs[i], uint8_t *));
@@ -151,7 +187,7 @@ static unsigned receive(struct fastpath *fastpath, enum port_side from, uint64_t
 			if (fastpath->workers == 1)
 				smtp[inspected++] = mbufs[i];
 			else
-				to_worker(fastpath, mbufs[i], from, verdict->worker);
+				called |= 1u << to_worker(fastpath, mbufs[i], from, verdict->worker);
 		} else if (verdict->magic == WAXSEAL_VERDICT_MAGIC && verdict->action == VERDICT_FORWARD) {
 			pass[passing++] = mbufs[i];
 		} else {
@@ -160,6 +196,8 @@ static unsigned receive(struct fastpath *fastpath, enum port_side from, uint64_t
 			                                                               : STAT_drop_unparsed);
 		}
 	}
+	for (; called; called &= called - 1)
+		wake(&fastpath->bell[__builtin_ctz(called) + 1]);
 	if (inspected)
 		worker_input(fastpath->worker[0], smtp, inspected, from, now);
 	if (passing) {
@@ -189,20 +227,44 @@ static unsigned collect(struct fastpath *fastpath)
 
 /* ---- loops ---- */
 
-struct idle { unsigned spins, sleep_us; };
-
-static void rest(struct idle *idle, bool busy)
+static bool rings_to_ports_empty(const struct fastpath *fastpath)
 {
-	if (busy) {
-		*idle = (struct idle){0, IDLE_SLEEP_MIN_US};
+	for (unsigned w = 0; w < fastpath->workers; w++)
+		for (int p = 0; p < PORTS; p++)
+			if (!rte_ring_empty(fastpath->to_port[w][p]))
+				return false;
+	return true;
+}
+
+static void io_sleeps(struct fastpath *fastpath, uint64_t timeout_us)
+{
+	struct doorbell *bell = &fastpath->bell[0];
+	if (fastpath->workers == 1) {
+		port_wait(fastpath->ports, -1, timeout_us);
 		return;
 	}
-	if (++idle->spins < IDLE_SPINS) {
-		rte_pause();
-		return;
-	}
-	usleep(idle->sleep_us);
-	idle->sleep_us = idle->sleep_us * 2 > IDLE_SLEEP_MAX_US ? IDLE_SLEEP_MAX_US : idle->sleep_us * 2;
+	atomic_store(&bell->asleep, true);
+	if (rings_to_ports_empty(fastpath))
+		port_wait(fastpath->ports, bell->fd, timeout_us);
+	awake(bell);
+}
+
+static void worker_sleeps(struct fastpath *fastpath, unsigned index, uint64_t timeout_us)
+{
+	struct doorbell *bell = &fastpath->bell[index + 1];
+	struct pollfd rung = {.fd = bell->fd, .events = POLLIN};
+	struct timespec timeout = {0, (long)timeout_us * 1000};
+	atomic_store(&bell->asleep, true);
+	if (rte_ring_empty(fastpath->to_worker[index]))
+		ppoll(&rung, 1, &timeout, NULL);
+	awake(bell);
+}
+
+/* How long an lcore may sleep: the worker's next timer, and its sweep, which is never far. */
+static uint64_t sleep_us(const struct worker *worker, uint64_t now)
+{
+	uint64_t until = worker ? worker_deadline_us(worker) : now + FLOW_SWEEP_US;
+	return until <= now ? 0 : until - now < FLOW_SWEEP_US ? until - now : FLOW_SWEEP_US;
 }
 
 static void answer_flows(struct fastpath *fastpath, unsigned index, uint64_t now)
@@ -223,7 +285,7 @@ static void turned(struct lcore *lcore, uint64_t began, bool busy)
 
 static void io_loop(struct fastpath *fastpath)
 {
-	struct idle idle = {0, IDLE_SLEEP_MIN_US};
+	unsigned spins = 0;
 	struct worker *inline_worker = fastpath->workers == 1 ? fastpath->worker[0] : NULL;
 
 	while (!atomic_load_explicit(&fastpath->stop, memory_order_relaxed)) {
@@ -239,13 +301,14 @@ static void io_loop(struct fastpath *fastpath)
 			work += collect(fastpath);
 		}
 		turned(&fastpath->lcore[0], began, work);
-		rest(&idle, work);
+		if (idles(&spins, work))
+			io_sleeps(fastpath, sleep_us(inline_worker, now));
 	}
 }
 
 static void worker_loop(struct fastpath *fastpath, unsigned index)
 {
-	struct idle idle = {0, IDLE_SLEEP_MIN_US};
+	unsigned spins = 0;
 	struct worker *worker = fastpath->worker[index];
 
 	while (!atomic_load_explicit(&fastpath->stop, memory_order_relaxed)) {
@@ -261,7 +324,8 @@ static void worker_loop(struct fastpath *fastpath, unsigned index)
 		worker_tick(worker, now);
 		answer_flows(fastpath, index, now);
 		turned(&fastpath->lcore[index + 1], began, count);
-		rest(&idle, count);
+		if (idles(&spins, count))
+			worker_sleeps(fastpath, index, sleep_us(worker, now));
 	}
 }
 
@@ -347,6 +411,9 @@ struct fastpath *fastpath_new(const struct config *config, struct ports *ports, 
 	for (unsigned i = 0; i <= fastpath->workers; i++)
 		if (!(fastpath->stats[i] = stats_new()))
 			goto out;
+	for (unsigned i = 0; i <= fastpath->workers; i++)
+		if ((fastpath->bell[i].fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+			goto out;
 	if (!make_rings(fastpath))
 		goto out;
 	for (unsigned i = 0; i < fastpath->workers; i++)
@@ -383,8 +450,11 @@ void fastpath_free(struct fastpath *fastpath)
 		return;
 	for (unsigned i = 0; i < fastpath->workers; i++)
 		worker_free(fastpath->worker[i], now_us(fastpath));
-	for (unsigned i = 0; i <= fastpath->workers; i++)
+	for (unsigned i = 0; i <= fastpath->workers; i++) {
 		stats_free(fastpath->stats[i]);
+		if (fastpath->bell[i].fd > 0)
+			close(fastpath->bell[i].fd);
+	}
 	for (unsigned w = 0; w < fastpath->workers; w++) {
 		rte_ring_free(fastpath->to_worker[w]);
 		for (int p = 0; p < PORTS; p++)

@@ -3,7 +3,7 @@
  *
  * With one worker, one lcore does both in one loop. With n, lcore 0 of the dataplane does I/O on both
  * ports and hands frames to the workers through single-producer single-consumer rings, and their
- * frames back. An lcore with nothing to do sleeps, longer the longer it lasts; one that has work polls.
+ * frames back. An lcore with nothing to do sleeps until frames come to its ports or rings; one that has work polls.
  */
 #ifndef WAXSEAL_FASTPATH_H
 #define WAXSEAL_FASTPATH_H

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +33,7 @@
 
 #define PROGRAM_NAME "waxseal_classify"
 #define MBUF_CACHE 256
+#define FILES_MAX 4096 /* looked through for sockets: those that were opened first, a process has few */
 #define PARKED_SHARE 4 /* at most a quarter of the buffers may lie outside the UMEM */
 
 enum map { MAP_CONFIG, MAP_POOLS, MAP_DEST4, MAP_DEST6, MAP_SEALED, MAPS };
@@ -342,6 +344,23 @@ static void take_all_back(void)
 			break;
 }
 
+/* ---- waiting ---- */
+
+/* The driver has no interrupts and keeps its sockets to itself, but they are files of this process like others. */
+static unsigned sockets(struct pollfd *out, unsigned max)
+{
+	struct rlimit limit = {0};
+	unsigned count = 0;
+	getrlimit(RLIMIT_NOFILE, &limit);
+	for (int fd = 0; fd < (int)(limit.rlim_cur < FILES_MAX ? limit.rlim_cur : FILES_MAX) && count < max; fd++) {
+		int domain = 0;
+		socklen_t len = sizeof(domain);
+		if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_XDP)
+			out[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+	}
+	return count == self.queues[INSIDE] + self.queues[OUTSIDE] ? count : 0; /* else not all would wake us */
+}
+
 /* ---- life ---- */
 
 static void unload(void)
@@ -446,6 +465,6 @@ int afxdp_detach(const struct port_config *config, char *error, size_t error_len
 }
 
 const struct port_ops port_ops_afxdp = {
-	.check = check, .open = open_ports, .close = close_ports, .steer = steer, .offload = offload, .offloaded = offloaded,
+	.check = check, .open = open_ports, .close = close_ports, .steer = steer, .offload = offload, .offloaded = offloaded, .sockets = sockets,
 	.copy_foreign = true,
 };

@@ -18,6 +18,7 @@
 #include "private.h"
 
 #define DESCRIPTORS 2048
+#define NAP_MIN_US 20
 #define SEND_TRIES 3 /* a driver may take part of a burst, and the rest when it has been woken */
 
 static const struct port_ops *ops_of(const struct port_config *config)
@@ -85,12 +86,16 @@ struct ports *port_open(const struct port_config *config, char *error, size_t er
 		return NULL;
 	}
 	ports->ops = ops_of(config);
+	ports->nap_us = NAP_MIN_US;
 	for (int p = 0; p < PORTS; p++) {
 		snprintf(ports->port[p].name, sizeof(ports->port[p].name), "%s", config->name[p]);
 		port_device(config->name[p], p, ports->port[p].device, ports->port[p].netdev);
 	}
-	if (ports->ops->open(ports, config, error, error_len) == 0)
+	if (ports->ops->open(ports, config, error, error_len) == 0) {
+		if (ports->ops->sockets)
+			ports->sockets = ports->ops->sockets(ports->socket + 1, PORTS * PORT_QUEUES_MAX);
 		return ports;
+	}
 	free(ports->prefixes);
 	free(ports);
 	return NULL;
@@ -140,9 +145,22 @@ unsigned port_receive(struct ports *ports, enum port_side side, struct rte_mbuf 
 		count += rte_eth_rx_burst(port->id, (uint16_t)queue, mbufs + count, (uint16_t)(max - count));
 	}
 	port->next_queue = (port->next_queue + 1) % port->queues;
+	if (count)
+		ports->nap_us = NAP_MIN_US;
 	if (ports->ops->classify)
 		ports->ops->classify(ports, side, mbufs, count);
 	return count;
+}
+
+void port_wait(struct ports *ports, int fd, uint64_t timeout_us)
+{
+	if (!ports->sockets) { /* nobody wakes: the longer nothing comes, the longer the next nap */
+		timeout_us = ports->nap_us < timeout_us ? ports->nap_us : timeout_us;
+		ports->nap_us = ports->nap_us * 2 > PORT_NAP_US ? PORT_NAP_US : ports->nap_us * 2;
+	}
+	struct timespec timeout = {(time_t)(timeout_us / 1000000), (long)(timeout_us % 1000000) * 1000};
+	ports->socket[0] = (struct pollfd){.fd = fd, .events = POLLIN};
+	ppoll(ports->socket, 1 + ports->sockets, &timeout, NULL);
 }
 
 /* The frame in one buffer of the port's pool. Takes `mbuf`; NULL if there is no buffer or it does not fit. */

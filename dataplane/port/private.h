@@ -13,6 +13,7 @@
 #define WAXSEAL_PORT_PRIVATE_H
 
 #include <net/if.h>
+#include <poll.h>
 
 #include "port.h"
 
@@ -90,6 +91,9 @@ struct ports {
 	const struct port_ops *ops;
 	struct port port[PORTS];
 	struct program *program; /* owned.c */
+	struct pollfd socket[1 + PORTS * PORT_QUEUES_MAX]; /* port_wait's: the caller's, then those of the ports */
+	unsigned sockets;
+	uint64_t nap_us; /* the next one, where nobody wakes */
 	struct port_prefix *prefixes; /* in force, normalised */
 	size_t prefix_count;
 };
@@ -102,6 +106,7 @@ struct port_ops {
 	void (*classify)(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count); /* NULL: done already */
 	int (*steer)(struct ports *ports, const struct port_prefix *prefixes, size_t count, const struct classifier_pool *pools,
 	             size_t pool_count, char *error, size_t error_len);
+	unsigned (*sockets)(struct pollfd *out, unsigned max); /* that are readable when frames have come; NULL: nobody wakes */
 	/* As port.h has them; NULL: no packet passes outside of user space. */
 	bool (*offload)(const struct classifier_flow *flow, const struct classifier_sealed *begin);
 	bool (*offloaded)(const struct classifier_flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us);

@@ -26,7 +26,7 @@ from runners import BPF, FORWARD, SMTP, TO_25
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET, SOL_PACKET, PACKET_AUXDATA, VLAN_VALID, VLAN_TPID_VALID = 0x40000000, 263, 8, 0x10, 0x40
-PINS = ("waxseal_config", "waxseal_dest4", "waxseal_dest6", "waxseal_pools")
+PINS = ("waxseal_config", "waxseal_dest4", "waxseal_dest6", "waxseal_pools", "waxseal_sealed")
 MAC = {"client": "02:00:00:00:00:01", "server": "02:00:00:00:00:02"}
 WAIT_S = 5
 QUIET_S = 0.3

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / os.environ.get("WAXSEAL_BUILD", "build")
 XDP, VDEV = "xdp", "vdev"
 PORTS = {XDP: ("in0", "out0"), VDEV: ("vdev:net_af_packet0,iface=in0", "vdev:net_af_packet1,iface=out0")}
-PINS = ("waxseal_config", "waxseal_dest4", "waxseal_dest6", "waxseal_pools")
+PINS = ("waxseal_config", "waxseal_dest4", "waxseal_dest6", "waxseal_pools", "waxseal_sealed")
 START_SECONDS = 30
 SANITIZER_OPTIONS = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:handle_abort=1", "UBSAN_OPTIONS": "print_stacktrace=1",
                      "LSAN_OPTIONS": f"suppressions={ROOT}/tests/lab/leaks.txt:print_suppressions=0"}
