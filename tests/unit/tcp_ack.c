@@ -25,7 +25,7 @@ static void acknowledged_bytes_make_room(void **state)
 }
 
 /* RFC 7323, 2 */
-static void windows_are_scaled(void **state)
+static void rfc7323_2_windows_are_scaled(void **state)
 {
 	(void)state;
 	h.adoption.snd_wscale = 9;
@@ -38,7 +38,7 @@ static void windows_are_scaled(void **state)
 	assert_int_equal(h.sent[0].segment.window << 5, info().rcv_edge - info().rcv_nxt);
 }
 
-static void an_old_segment_does_not_set_the_window(void **state)
+static void rfc9293_3_10_7_4_an_old_segment_does_not_set_the_window(void **state)
 {
 	(void)state;
 	h_write(100);
@@ -50,7 +50,7 @@ static void an_old_segment_does_not_set_the_window(void **state)
 	assert_int_equal(tcp_readable(h.ep), 150); /* its bytes count */
 }
 
-static void a_window_update_is_no_duplicate_ack(void **state)
+static void rfc5681_2_a_window_update_is_no_duplicate_ack(void **state)
 {
 	(void)state;
 	h.adoption.sack_ok = false;
@@ -66,7 +66,7 @@ static void a_window_update_is_no_duplicate_ack(void **state)
 	assert_int_equal(info().retransmits, 0);
 }
 
-static void half_close_by_us_leaves_the_other_direction_open(void **state)
+static void rfc9293_3_6_half_close_by_us_leaves_the_other_direction_open(void **state)
 {
 	(void)state;
 	h_write(10);
@@ -83,7 +83,7 @@ static void half_close_by_us_leaves_the_other_direction_open(void **state)
 	assert_int_equal(h.sent[0].ack, 501);
 }
 
-static void half_close_by_the_peer_leaves_our_direction_open(void **state)
+static void rfc9293_3_6_half_close_by_the_peer_leaves_our_direction_open(void **state)
 {
 	(void)state;
 	h_input((struct seg){.flags = TCP_FIN});
@@ -101,7 +101,7 @@ static void half_close_by_the_peer_leaves_our_direction_open(void **state)
 	assert_int_equal(h.sent_count, 0);
 }
 
-static void both_close_at_once(void **state)
+static void rfc9293_3_6_both_close_at_once(void **state)
 {
 	(void)state;
 	tcp_shutdown(h.ep);
@@ -115,7 +115,7 @@ static void both_close_at_once(void **state)
 	assert_int_equal(h_next_deadline(), TCP_EVENT_CLOSED);
 }
 
-static void a_fin_that_acknowledges_ours(void **state)
+static void rfc9293_3_6_a_fin_that_acknowledges_ours(void **state)
 {
 	(void)state;
 	tcp_shutdown(h.ep);
@@ -124,7 +124,7 @@ static void a_fin_that_acknowledges_ours(void **state)
 	assert_int_equal(h.ep->state, TCP_TIME_WAIT);
 }
 
-static void a_lost_fin_goes_again(void **state)
+static void rfc9293_3_6_a_lost_fin_goes_again(void **state)
 {
 	(void)state;
 	h_write(10);
@@ -144,14 +144,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		H_TEST(acknowledged_bytes_make_room),
-		H_TEST_PREPARED(windows_are_scaled),
-		H_TEST(an_old_segment_does_not_set_the_window),
-		H_TEST_PREPARED(a_window_update_is_no_duplicate_ack),
-		H_TEST(half_close_by_us_leaves_the_other_direction_open),
-		H_TEST(half_close_by_the_peer_leaves_our_direction_open),
-		H_TEST(both_close_at_once),
-		H_TEST(a_fin_that_acknowledges_ours),
-		H_TEST(a_lost_fin_goes_again),
+		H_TEST_PREPARED(rfc7323_2_windows_are_scaled),
+		H_TEST(rfc9293_3_10_7_4_an_old_segment_does_not_set_the_window),
+		H_TEST_PREPARED(rfc5681_2_a_window_update_is_no_duplicate_ack),
+		H_TEST(rfc9293_3_6_half_close_by_us_leaves_the_other_direction_open),
+		H_TEST(rfc9293_3_6_half_close_by_the_peer_leaves_our_direction_open),
+		H_TEST(rfc9293_3_6_both_close_at_once),
+		H_TEST(rfc9293_3_6_a_fin_that_acknowledges_ours),
+		H_TEST(rfc9293_3_6_a_lost_fin_goes_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,7 +36,7 @@ static void round_trip(void)
 }
 
 /* RFC 6928 */
-static void it_begins_with_ten_segments(void **state)
+static void rfc6928_2_it_begins_with_ten_segments(void **state)
 {
 	(void)state;
 	adopt("newreno");
@@ -52,7 +52,7 @@ static void it_begins_with_ten_segments(void **state)
 }
 
 /* RFC 5681, 3.1 */
-static void slow_start_doubles(void **state)
+static void rfc5681_3_1_slow_start_doubles(void **state)
 {
 	(void)state;
 	adopt("newreno");
@@ -63,7 +63,7 @@ static void slow_start_doubles(void **state)
 	assert_int_equal(info().cwnd, 40000);
 }
 
-static void newreno_grows_by_a_segment_a_round_trip(void **state)
+static void rfc5681_3_1_newreno_grows_by_a_segment_a_round_trip(void **state)
 {
 	(void)state;
 	adopt("newreno");
@@ -76,7 +76,7 @@ static void newreno_grows_by_a_segment_a_round_trip(void **state)
 	assert_in_range(info().cwnd, 14000, 15000);
 }
 
-static void a_sender_with_little_to_say_does_not_grow(void **state)
+static void rfc7661_1_a_sender_with_little_to_say_does_not_grow(void **state)
 {
 	(void)state;
 	adopt("newreno");
@@ -91,7 +91,7 @@ static void a_sender_with_little_to_say_does_not_grow(void **state)
 }
 
 /* RFC 5681, 4.1 */
-static void after_idle_it_begins_again(void **state)
+static void rfc5681_4_1_after_idle_it_begins_again(void **state)
 {
 	(void)state;
 	adopt("newreno");
@@ -120,7 +120,7 @@ static void lose_one(void)
 }
 
 /* RFC 9438, 4.6, 4.7 */
-static void cubic_reduces_to_seven_tenths(void **state)
+static void rfc9438_4_6_cubic_reduces_to_seven_tenths(void **state)
 {
 	(void)state;
 	adopt("cubic");
@@ -137,7 +137,7 @@ static void cubic_reduces_to_seven_tenths(void **state)
 }
 
 /* RFC 9438, 4.1 to 4.5: back at w_max after K = cbrt(30 segments / 0.4) = 4.2 s, flat there, then beyond. */
-static void cubic_returns_to_its_plateau(void **state)
+static void rfc9438_4_2_cubic_returns_to_its_plateau(void **state)
 {
 	(void)state;
 	adopt("cubic");
@@ -159,7 +159,7 @@ static void cubic_returns_to_its_plateau(void **state)
 	assert_in_range(at_9s, 135000, 150000);
 }
 
-static void cubic_is_no_slower_than_reno_on_short_paths(void **state)
+static void rfc9438_4_3_cubic_is_no_slower_than_reno_on_short_paths(void **state)
 {
 	(void)state;
 	adopt("cubic");
@@ -186,14 +186,14 @@ static void names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		H_TEST_PREPARED(it_begins_with_ten_segments),
-		H_TEST_PREPARED(slow_start_doubles),
-		H_TEST_PREPARED(newreno_grows_by_a_segment_a_round_trip),
-		H_TEST_PREPARED(a_sender_with_little_to_say_does_not_grow),
-		H_TEST_PREPARED(after_idle_it_begins_again),
-		H_TEST_PREPARED(cubic_reduces_to_seven_tenths),
-		H_TEST_PREPARED(cubic_returns_to_its_plateau),
-		H_TEST_PREPARED(cubic_is_no_slower_than_reno_on_short_paths),
+		H_TEST_PREPARED(rfc6928_2_it_begins_with_ten_segments),
+		H_TEST_PREPARED(rfc5681_3_1_slow_start_doubles),
+		H_TEST_PREPARED(rfc5681_3_1_newreno_grows_by_a_segment_a_round_trip),
+		H_TEST_PREPARED(rfc7661_1_a_sender_with_little_to_say_does_not_grow),
+		H_TEST_PREPARED(rfc5681_4_1_after_idle_it_begins_again),
+		H_TEST_PREPARED(rfc9438_4_6_cubic_reduces_to_seven_tenths),
+		H_TEST_PREPARED(rfc9438_4_2_cubic_returns_to_its_plateau),
+		H_TEST_PREPARED(rfc9438_4_3_cubic_is_no_slower_than_reno_on_short_paths),
 		cmocka_unit_test(names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

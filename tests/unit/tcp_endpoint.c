@@ -182,7 +182,7 @@ static void what_came_before_a_reset_can_be_read(void **state)
 }
 
 /* RFC 5927, 4.1; RFC 1191 */
-static void too_big_counts_for_what_is_in_flight(void **state)
+static void rfc5927_7_too_big_counts_for_what_is_in_flight(void **state)
 {
 	(void)state;
 	h_write(3000);
@@ -244,7 +244,7 @@ int main(void)
 		H_TEST_PREPARED(writing_stops_at_the_pool),
 		H_TEST(abort_sends_one_rst),
 		H_TEST(what_came_before_a_reset_can_be_read),
-		H_TEST(too_big_counts_for_what_is_in_flight),
+		H_TEST(rfc5927_7_too_big_counts_for_what_is_in_flight),
 		H_TEST(freeing_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,7 @@ static void assert_silent(void)
 	assert_int_equal(h.sent_count, 0);
 }
 
-static void rst_at_rcv_nxt_resets(void **state)
+static void rfc5961_3_2_rst_at_rcv_nxt_resets(void **state)
 {
 	(void)state;
 	assert_int_equal(h_input((struct seg){.flags = TCP_RST, .no_ack = true}), TCP_EVENT_RESET);
@@ -29,14 +29,14 @@ static void rst_at_rcv_nxt_resets(void **state)
 }
 
 /* RFC 5961, 3.2 */
-static void rst_elsewhere_in_the_window_is_challenged(void **state)
+static void rfc5961_3_2_rst_elsewhere_in_the_window_is_challenged(void **state)
 {
 	(void)state;
 	assert_challenged(h_input((struct seg){.seq = 1, .flags = TCP_RST, .no_ack = true}));
 	assert_challenged(h_input((struct seg){.seq = H_EDGE - 1, .flags = TCP_RST}));
 }
 
-static void rst_outside_of_the_window_is_dropped(void **state)
+static void rfc5961_3_2_rst_outside_of_the_window_is_dropped(void **state)
 {
 	(void)state;
 	assert_int_equal(h_input((struct seg){.seq = -1u, .flags = TCP_RST}), TCP_EVENT_BAD);
@@ -45,7 +45,7 @@ static void rst_outside_of_the_window_is_dropped(void **state)
 }
 
 /* RFC 5961, 4.2 */
-static void syn_is_challenged_wherever_it_is(void **state)
+static void rfc5961_4_2_syn_is_challenged_wherever_it_is(void **state)
 {
 	(void)state;
 	assert_challenged(h_input((struct seg){.flags = TCP_SYN, .no_ack = true}));
@@ -53,7 +53,7 @@ static void syn_is_challenged_wherever_it_is(void **state)
 }
 
 /* RFC 5961, 5.2 */
-static void an_ack_of_what_was_never_sent_is_challenged(void **state)
+static void rfc5961_5_2_an_ack_of_what_was_never_sent_is_challenged(void **state)
 {
 	(void)state;
 	assert_challenged(h_ack(1));
@@ -62,7 +62,7 @@ static void an_ack_of_what_was_never_sent_is_challenged(void **state)
 	assert_int_equal(tcp_readable(h.ep), 0); /* its data does not count either */
 }
 
-static void an_ack_older_than_the_largest_window_is_challenged(void **state)
+static void rfc5961_5_2_an_ack_older_than_the_largest_window_is_challenged(void **state)
 {
 	(void)state;
 	assert_challenged(h_ack(-(uint32_t)H_WINDOW - 1));
@@ -70,7 +70,7 @@ static void an_ack_older_than_the_largest_window_is_challenged(void **state)
 }
 
 /* RFC 5961, 7 */
-static void challenges_are_rate_limited(void **state)
+static void rfc5961_7_challenges_are_rate_limited(void **state)
 {
 	(void)state;
 	for (int i = 0; i < TCP_CHALLENGES_MAX; i++)
@@ -91,7 +91,7 @@ static void no_ack_flag_no_meaning(void **state)
 }
 
 /* RFC 7323, 5 */
-static void paws_drops_old_timestamps(void **state)
+static void rfc7323_5_paws_drops_old_timestamps(void **state)
 {
 	(void)state;
 	h.adoption.ts_ok = true;
@@ -115,7 +115,7 @@ static void paws_forgets_after_24_days(void **state)
 	assert_int_equal(h_input((struct seg){.len = 10, .tsval = H_PEER_TSVAL - 1}), TCP_EVENT_READABLE);
 }
 
-static void the_echoed_timestamp_is_that_of_the_last_segment_in_order(void **state)
+static void rfc7323_4_3_the_echoed_timestamp_is_that_of_the_last_segment_in_order(void **state)
 {
 	(void)state;
 	h.adoption.ts_ok = true;
@@ -125,7 +125,7 @@ static void the_echoed_timestamp_is_that_of_the_last_segment_in_order(void **sta
 	assert_int_equal(h.sent[0].segment.tsecr, H_PEER_TSVAL);
 }
 
-static void a_segment_without_timestamps_is_dropped(void **state)
+static void rfc7323_3_2_a_segment_without_timestamps_is_dropped(void **state)
 {
 	(void)state;
 	h.adoption.ts_ok = true;
@@ -159,7 +159,7 @@ static void an_overlapping_segment_gives_its_new_part(void **state)
 	assert_memory_equal(bytes, h_bytes, 150);
 }
 
-static void a_zero_window_probe_is_answered_and_its_ack_counts(void **state)
+static void rfc9293_3_8_6_1_a_zero_window_probe_is_answered_and_its_ack_counts(void **state)
 {
 	(void)state;
 	h.adoption.rcv_edge = IN + 1000;
@@ -176,7 +176,7 @@ static void a_zero_window_probe_is_answered_and_its_ack_counts(void **state)
 	assert_int_equal(h.sent[0].ack, 1000);
 }
 
-static void a_keepalive_is_answered(void **state)
+static void rfc9293_3_8_4_a_keepalive_is_answered(void **state)
 {
 	(void)state;
 	assert_int_equal(h_input((struct seg){.seq = -1u}), 0);
@@ -186,7 +186,7 @@ static void a_keepalive_is_answered(void **state)
 }
 
 /* RFC 6093 */
-static void urgent_data_is_data(void **state)
+static void rfc6093_6_urgent_data_is_data(void **state)
 {
 	(void)state;
 	assert_int_equal(h_input((struct seg){.flags = TCP_URG, .len = 10}), TCP_EVENT_READABLE);
@@ -283,23 +283,23 @@ static void any_bytes_do_no_harm(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		H_TEST(rst_at_rcv_nxt_resets),
-		H_TEST(rst_elsewhere_in_the_window_is_challenged),
-		H_TEST(rst_outside_of_the_window_is_dropped),
-		H_TEST(syn_is_challenged_wherever_it_is),
-		H_TEST(an_ack_of_what_was_never_sent_is_challenged),
-		H_TEST(an_ack_older_than_the_largest_window_is_challenged),
-		H_TEST(challenges_are_rate_limited),
+		H_TEST(rfc5961_3_2_rst_at_rcv_nxt_resets),
+		H_TEST(rfc5961_3_2_rst_elsewhere_in_the_window_is_challenged),
+		H_TEST(rfc5961_3_2_rst_outside_of_the_window_is_dropped),
+		H_TEST(rfc5961_4_2_syn_is_challenged_wherever_it_is),
+		H_TEST(rfc5961_5_2_an_ack_of_what_was_never_sent_is_challenged),
+		H_TEST(rfc5961_5_2_an_ack_older_than_the_largest_window_is_challenged),
+		H_TEST(rfc5961_7_challenges_are_rate_limited),
 		H_TEST(no_ack_flag_no_meaning),
-		H_TEST_PREPARED(paws_drops_old_timestamps),
+		H_TEST_PREPARED(rfc7323_5_paws_drops_old_timestamps),
 		H_TEST_PREPARED(paws_forgets_after_24_days),
-		H_TEST_PREPARED(the_echoed_timestamp_is_that_of_the_last_segment_in_order),
-		H_TEST_PREPARED(a_segment_without_timestamps_is_dropped),
+		H_TEST_PREPARED(rfc7323_4_3_the_echoed_timestamp_is_that_of_the_last_segment_in_order),
+		H_TEST_PREPARED(rfc7323_3_2_a_segment_without_timestamps_is_dropped),
 		H_TEST_PREPARED(bytes_beyond_the_edge_are_cut),
 		H_TEST(an_overlapping_segment_gives_its_new_part),
-		H_TEST_PREPARED(a_zero_window_probe_is_answered_and_its_ack_counts),
-		H_TEST(a_keepalive_is_answered),
-		H_TEST(urgent_data_is_data),
+		H_TEST_PREPARED(rfc9293_3_8_6_1_a_zero_window_probe_is_answered_and_its_ack_counts),
+		H_TEST(rfc9293_3_8_4_a_keepalive_is_answered),
+		H_TEST(rfc6093_6_urgent_data_is_data),
 		H_TEST(fin_is_read_after_all_bytes),
 		H_TEST(a_fin_again_is_acknowledged_again),
 		H_TEST(data_beyond_the_fin_is_refused),

@@ -57,7 +57,7 @@ static void nothing_leaves_beyond_the_peers_edge(void **state)
 }
 
 /* RFC 9293, 3.8.6.2.1 */
-static void half_of_the_largest_window_is_worth_sending(void **state)
+static void rfc9293_3_8_6_2_1_half_of_the_largest_window_is_worth_sending(void **state)
 {
 	(void)state;
 	h.adoption.snd_wnd = 600;
@@ -167,7 +167,7 @@ static void a_fin_needs_room_in_the_window(void **state)
 }
 
 /* A receiver with a closed window accepts only what begins at its edge (RFC 9293, 3.10.7.4). */
-static void an_ack_beside_a_probe_is_acceptable(void **state)
+static void rfc9293_3_10_7_4_an_ack_beside_a_probe_is_acceptable(void **state)
 {
 	(void)state;
 	h_input((struct seg){.closed = true});
@@ -205,14 +205,14 @@ int main(void)
 		H_TEST(bytes_leave_in_segments),
 		H_TEST_PREPARED(options_take_their_place_from_the_payload),
 		H_TEST(nothing_leaves_beyond_the_peers_edge),
-		H_TEST_PREPARED(half_of_the_largest_window_is_worth_sending),
+		H_TEST_PREPARED(rfc9293_3_8_6_2_1_half_of_the_largest_window_is_worth_sending),
 		H_TEST(a_missing_frame_leaves_the_segment_due),
 		H_TEST(a_missing_frame_leaves_the_ack_due),
 		H_TEST(a_missing_frame_leaves_the_retransmission_and_the_rst_due),
 		H_TEST(fin_goes_with_the_last_bytes),
 		H_TEST(a_fin_alone),
 		H_TEST(a_fin_needs_room_in_the_window),
-		H_TEST(an_ack_beside_a_probe_is_acceptable),
+		H_TEST(rfc9293_3_10_7_4_an_ack_beside_a_probe_is_acceptable),
 		H_TEST(a_shrunk_window_is_obeyed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,7 +19,7 @@ static void assert_sent_again(uint32_t seq)
 }
 
 /* A window of two: RFC 6675's three segments above the hole cannot come, and a timeout would cost 300 ms and the window. */
-static void a_small_window_needs_no_timeout(void **state)
+static void rfc8985_6_2_a_small_window_needs_no_timeout(void **state)
 {
 	(void)state;
 	write_segments(2);
@@ -34,7 +34,7 @@ static void a_small_window_needs_no_timeout(void **state)
 	assert_int_equal(h.ep->recovery, TCP_RECOVERY);
 }
 
-static void late_is_not_lost(void **state)
+static void rfc8985_6_2_late_is_not_lost(void **state)
 {
 	(void)state;
 	write_segments(2);
@@ -50,9 +50,9 @@ static void late_is_not_lost(void **state)
 }
 
 /* Once a path has reordered, three segments above a hole say nothing any more: time does. */
-static void after_reordering_three_segments_are_no_loss(void **state)
+static void rfc8985_6_2_after_reordering_three_segments_are_no_loss(void **state)
 {
-	late_is_not_lost(state);
+	rfc8985_6_2_late_is_not_lost(state);
 	write_segments(5);
 	h_pass(RTT_US);
 	h_sack(2000, 3000, 7000);
@@ -62,7 +62,7 @@ static void after_reordering_three_segments_are_no_loss(void **state)
 	assert_sent_again(2000);
 }
 
-static void a_lost_retransmission_goes_again(void **state)
+static void rfc8985_6_2_a_lost_retransmission_goes_again(void **state)
 {
 	(void)state;
 	h_write(20000);
@@ -136,7 +136,7 @@ static void adopt_with_timestamps(void)
 }
 
 /* RFC 3522, 4015 */
-static void a_recovery_for_what_was_only_late_is_undone(void **state)
+static void rfc4015_3_a_recovery_for_what_was_only_late_is_undone(void **state)
 {
 	(void)state;
 	uint32_t cwnd;
@@ -148,7 +148,7 @@ static void a_recovery_for_what_was_only_late_is_undone(void **state)
 	assert_int_equal(h.ep->ssthresh, TCP_CWND_MAX);
 }
 
-static void a_recovery_for_what_was_lost_is_not(void **state)
+static void rfc4015_3_a_recovery_for_what_was_lost_is_not(void **state)
 {
 	(void)state;
 	adopt_with_timestamps();
@@ -162,7 +162,7 @@ static void a_recovery_for_what_was_lost_is_not(void **state)
 static void duplicates_widen_the_window_once_a_round(void **state)
 {
 	(void)state;
-	a_small_window_needs_no_timeout(state);
+	rfc8985_6_2_a_small_window_needs_no_timeout(state);
 	h_ack(2000);
 	h_write(5000);
 	h_output();
@@ -177,14 +177,14 @@ static void duplicates_widen_the_window_once_a_round(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		H_TEST(a_small_window_needs_no_timeout),
-		H_TEST(late_is_not_lost),
-		H_TEST(after_reordering_three_segments_are_no_loss),
-		H_TEST(a_lost_retransmission_goes_again),
+		H_TEST(rfc8985_6_2_a_small_window_needs_no_timeout),
+		H_TEST(rfc8985_6_2_late_is_not_lost),
+		H_TEST(rfc8985_6_2_after_reordering_three_segments_are_no_loss),
+		H_TEST(rfc8985_6_2_a_lost_retransmission_goes_again),
 		H_TEST(a_loss_behind_the_recovery_begins_another),
 		H_TEST_PREPARED(more_transmissions_than_are_remembered),
-		H_TEST_PREPARED(a_recovery_for_what_was_only_late_is_undone),
-		H_TEST_PREPARED(a_recovery_for_what_was_lost_is_not),
+		H_TEST_PREPARED(rfc4015_3_a_recovery_for_what_was_only_late_is_undone),
+		H_TEST_PREPARED(rfc4015_3_a_recovery_for_what_was_lost_is_not),
 		H_TEST(duplicates_widen_the_window_once_a_round),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

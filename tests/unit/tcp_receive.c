@@ -45,7 +45,7 @@ static void an_ack_is_delayed_40_ms(void **state)
 	assert_int_equal(h.sent[0].ack, 100);
 }
 
-static void every_second_segment_is_acknowledged_at_once(void **state)
+static void rfc5681_4_2_every_second_segment_is_acknowledged_at_once(void **state)
 {
 	(void)state;
 	data(0, 100);
@@ -73,7 +73,7 @@ static void only_what_the_peer_counts_is_answered_at_once(void **state)
 	assert_true(tcp_answer_at_once(h.ep)); /* DSACK tells of one duplicate at a time */
 }
 
-static void data_of_our_own_carries_the_ack(void **state)
+static void rfc9293_3_8_6_3_data_of_our_own_carries_the_ack(void **state)
 {
 	(void)state;
 	data(0, 100);
@@ -97,7 +97,7 @@ static void segments_are_put_in_order(void **state)
 	assert_int_equal(tcp_pool_used(h.pool), 0);
 }
 
-static void out_of_order_is_acknowledged_at_once_with_sack(void **state)
+static void rfc2018_4_out_of_order_is_acknowledged_at_once_with_sack(void **state)
 {
 	(void)state;
 	data(1000, 500);
@@ -112,7 +112,7 @@ static void out_of_order_is_acknowledged_at_once_with_sack(void **state)
 	assert_int_equal(h.sent[0].ack, 100);
 }
 
-static void the_newest_sack_block_comes_first(void **state)
+static void rfc2018_4_the_newest_sack_block_comes_first(void **state)
 {
 	(void)state;
 	for (uint32_t i = 1; i <= 6; i++)
@@ -125,7 +125,7 @@ static void the_newest_sack_block_comes_first(void **state)
 	assert_block(&h.sent[0], 2, 5000, 5100);
 }
 
-static void three_blocks_beside_timestamps(void **state)
+static void rfc2018_3_three_blocks_beside_timestamps(void **state)
 {
 	(void)state;
 	h.adoption.ts_ok = true;
@@ -149,7 +149,7 @@ static void without_sack_no_blocks(void **state)
 }
 
 /* RFC 2883 */
-static void duplicate_data_is_answered_with_dsack(void **state)
+static void rfc2883_4_duplicate_data_is_answered_with_dsack(void **state)
 {
 	(void)state;
 	data(0, 500);
@@ -174,7 +174,7 @@ static void duplicate_data_is_answered_with_dsack(void **state)
 	assert_int_equal(h.sent[0].ack, 1100);
 }
 
-static void the_right_edge_never_shrinks(void **state)
+static void rfc9293_3_8_6_the_right_edge_never_shrinks(void **state)
 {
 	(void)state;
 	h.adoption.rcv_wscale = 7;
@@ -287,16 +287,16 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		H_TEST(an_ack_is_delayed_40_ms),
-		H_TEST(every_second_segment_is_acknowledged_at_once),
-		H_TEST(data_of_our_own_carries_the_ack),
+		H_TEST(rfc5681_4_2_every_second_segment_is_acknowledged_at_once),
+		H_TEST(rfc9293_3_8_6_3_data_of_our_own_carries_the_ack),
 		H_TEST(segments_are_put_in_order),
-		H_TEST(out_of_order_is_acknowledged_at_once_with_sack),
-		H_TEST(the_newest_sack_block_comes_first),
-		H_TEST_PREPARED(three_blocks_beside_timestamps),
+		H_TEST(rfc2018_4_out_of_order_is_acknowledged_at_once_with_sack),
+		H_TEST(rfc2018_4_the_newest_sack_block_comes_first),
+		H_TEST_PREPARED(rfc2018_3_three_blocks_beside_timestamps),
 		H_TEST_PREPARED(without_sack_no_blocks),
 		H_TEST(only_what_the_peer_counts_is_answered_at_once),
-		H_TEST(duplicate_data_is_answered_with_dsack),
-		H_TEST_PREPARED(the_right_edge_never_shrinks),
+		H_TEST(rfc2883_4_duplicate_data_is_answered_with_dsack),
+		H_TEST_PREPARED(rfc9293_3_8_6_the_right_edge_never_shrinks),
 		H_TEST_PREPARED(a_full_buffer_closes_the_window_and_reading_opens_it),
 		H_TEST_PREPARED(the_window_grows_with_the_rate_to_its_limit),
 		H_TEST_PREPARED(promises_stay_within_the_pool),

@@ -31,7 +31,7 @@ static void assert_sent(unsigned i, uint32_t seq, uint32_t len)
 	assert_memory_equal(h.sent[i].bytes, h_bytes + seq, len);
 }
 
-static void three_segments_above_mean_loss(void **state)
+static void rfc6675_4_three_segments_above_mean_loss(void **state)
 {
 	(void)state;
 	ten();
@@ -49,7 +49,7 @@ static void three_segments_above_mean_loss(void **state)
 	assert_int_equal(info().cwnd, 5000);
 }
 
-static void only_the_holes_go_again(void **state)
+static void rfc6675_5_only_the_holes_go_again(void **state)
 {
 	(void)state;
 	ten();
@@ -71,7 +71,7 @@ static void only_the_holes_go_again(void **state)
 	assert_int_equal(info().cwnd, 5000);
 }
 
-static void one_loss_one_reduction(void **state)
+static void rfc6675_5_one_loss_one_reduction(void **state)
 {
 	(void)state;
 	ten();
@@ -85,7 +85,7 @@ static void one_loss_one_reduction(void **state)
 	assert_int_equal(info().ssthresh, 5000);
 }
 
-static void new_data_flows_during_recovery(void **state)
+static void rfc6675_5_new_data_flows_during_recovery(void **state)
 {
 	(void)state;
 	h_write(20000);
@@ -101,7 +101,7 @@ static void new_data_flows_during_recovery(void **state)
 }
 
 /* RFC 6675, NextSeg (4) */
-static void the_tail_is_rescued_once(void **state)
+static void rfc6675_4_the_tail_is_rescued_once(void **state)
 {
 	(void)state;
 	ten();
@@ -116,7 +116,7 @@ static void the_tail_is_rescued_once(void **state)
 }
 
 /* RFC 3042 */
-static void limited_transmit(void **state)
+static void rfc3042_2_limited_transmit(void **state)
 {
 	(void)state;
 	h_write(20000);
@@ -133,7 +133,7 @@ static void limited_transmit(void **state)
 	assert_int_equal(info().cwnd, 10000);
 }
 
-static void limited_transmit_without_sack(void **state)
+static void rfc3042_2_limited_transmit_without_sack(void **state)
 {
 	(void)state;
 	h.adoption.sack_ok = false;
@@ -164,7 +164,7 @@ static void lies_in_sack_are_ignored(void **state)
 }
 
 /* RFC 2883 */
-static void dsack_from_the_peer_is_no_news(void **state)
+static void rfc2883_4_dsack_from_the_peer_is_no_news(void **state)
 {
 	(void)state;
 	ten();
@@ -177,7 +177,7 @@ static void dsack_from_the_peer_is_no_news(void **state)
 }
 
 /* RFC 2018, 8 */
-static void a_peer_that_throws_away_what_it_sacked(void **state)
+static void rfc2018_8_a_peer_that_throws_away_what_it_sacked(void **state)
 {
 	(void)state;
 	ten();
@@ -188,7 +188,7 @@ static void a_peer_that_throws_away_what_it_sacked(void **state)
 	assert_sent(0, 1000, 1000);
 }
 
-static void three_duplicates_without_sack(void **state)
+static void rfc6582_3_2_three_duplicates_without_sack(void **state)
 {
 	(void)state;
 	adopt_without_sack();
@@ -204,7 +204,7 @@ static void three_duplicates_without_sack(void **state)
 }
 
 /* RFC 6582 */
-static void a_partial_ack_names_the_next_hole(void **state)
+static void rfc6582_3_2_a_partial_ack_names_the_next_hole(void **state)
 {
 	(void)state;
 	adopt_without_sack();
@@ -222,7 +222,7 @@ static void a_partial_ack_names_the_next_hole(void **state)
 }
 
 /* RFC 5681, 3.1; RFC 6298, 5.4 */
-static void after_a_timeout_all_goes_again_from_one_segment(void **state)
+static void rfc6298_5_4_after_a_timeout_all_goes_again_from_one_segment(void **state)
 {
 	(void)state;
 	ten();
@@ -245,7 +245,7 @@ static void after_a_timeout_all_goes_again_from_one_segment(void **state)
 	assert_int_equal(h.ep->recovery, TCP_OPEN);
 }
 
-static void a_second_timeout_does_not_halve_again(void **state)
+static void rfc5681_3_1_a_second_timeout_does_not_halve_again(void **state)
 {
 	(void)state;
 	ten();
@@ -289,20 +289,20 @@ static void a_round_trip_is_measured_at_the_sack(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		H_TEST(three_segments_above_mean_loss),
-		H_TEST(only_the_holes_go_again),
-		H_TEST(one_loss_one_reduction),
-		H_TEST(new_data_flows_during_recovery),
-		H_TEST(the_tail_is_rescued_once),
-		H_TEST(limited_transmit),
-		H_TEST_PREPARED(limited_transmit_without_sack),
+		H_TEST(rfc6675_4_three_segments_above_mean_loss),
+		H_TEST(rfc6675_5_only_the_holes_go_again),
+		H_TEST(rfc6675_5_one_loss_one_reduction),
+		H_TEST(rfc6675_5_new_data_flows_during_recovery),
+		H_TEST(rfc6675_4_the_tail_is_rescued_once),
+		H_TEST(rfc3042_2_limited_transmit),
+		H_TEST_PREPARED(rfc3042_2_limited_transmit_without_sack),
 		H_TEST(lies_in_sack_are_ignored),
-		H_TEST(dsack_from_the_peer_is_no_news),
-		H_TEST(a_peer_that_throws_away_what_it_sacked),
-		H_TEST_PREPARED(three_duplicates_without_sack),
-		H_TEST_PREPARED(a_partial_ack_names_the_next_hole),
-		H_TEST(after_a_timeout_all_goes_again_from_one_segment),
-		H_TEST(a_second_timeout_does_not_halve_again),
+		H_TEST(rfc2883_4_dsack_from_the_peer_is_no_news),
+		H_TEST(rfc2018_8_a_peer_that_throws_away_what_it_sacked),
+		H_TEST_PREPARED(rfc6582_3_2_three_duplicates_without_sack),
+		H_TEST_PREPARED(rfc6582_3_2_a_partial_ack_names_the_next_hole),
+		H_TEST(rfc6298_5_4_after_a_timeout_all_goes_again_from_one_segment),
+		H_TEST(rfc5681_3_1_a_second_timeout_does_not_halve_again),
 		H_TEST_PREPARED(echoes_of_retransmissions_are_no_loss),
 		H_TEST(a_round_trip_is_measured_at_the_sack),
 	};

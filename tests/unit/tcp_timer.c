@@ -9,7 +9,7 @@ static struct tcp_info info(void)
 }
 
 /* RFC 6298, 2 */
-static void rto_follows_the_round_trip(void **state)
+static void rfc6298_2_rto_follows_the_round_trip(void **state)
 {
 	(void)state;
 	assert_int_equal(info().srtt_us, 100 * MILLISECONDS);
@@ -22,7 +22,7 @@ static void rto_follows_the_round_trip(void **state)
 	assert_int_equal(info().rto_us, 110 * MILLISECONDS + 4 * 57500);
 }
 
-static void rto_without_a_seed_is_one_second(void **state)
+static void rfc6298_2_1_rto_without_a_seed_is_one_second(void **state)
 {
 	(void)state;
 	h.adoption.rtt_us = 0;
@@ -67,7 +67,7 @@ static void rto_backs_off_to_60_s_and_gives_up_after_15_tries(void **state)
 	assert_in_range(h.now_us - START_US, 5 * 60 * SECONDS, 15 * 60 * SECONDS);
 }
 
-static void the_timer_stops_when_all_is_acknowledged(void **state)
+static void rfc6298_5_2_the_timer_stops_when_all_is_acknowledged(void **state)
 {
 	(void)state;
 	h_write(10);
@@ -77,7 +77,7 @@ static void the_timer_stops_when_all_is_acknowledged(void **state)
 	assert_int_equal(h.ep->rtx_at_us, TCP_NEVER);
 }
 
-static void karn_a_retransmitted_segment_is_not_measured(void **state)
+static void rfc6298_3_a_retransmitted_segment_is_not_measured(void **state)
 {
 	(void)state;
 	h_write(10);
@@ -94,7 +94,7 @@ static void karn_a_retransmitted_segment_is_not_measured(void **state)
 	assert_true(info().rto_us < 400 * MILLISECONDS);
 }
 
-static void timestamps_measure_a_retransmission(void **state)
+static void rfc7323_4_1_timestamps_measure_a_retransmission(void **state)
 {
 	(void)state;
 	h.adoption.ts_ok = true;
@@ -135,7 +135,7 @@ static void an_absurd_echo_is_not_believed(void **state)
 	assert_int_equal(info().srtt_us, 100 * MILLISECONDS);
 }
 
-static void tsval_goes_on_from_the_last_one_relayed(void **state)
+static void rfc7323_5_4_tsval_goes_on_from_the_last_one_relayed(void **state)
 {
 	(void)state;
 	h.adoption.ts_ok = true;
@@ -151,7 +151,7 @@ static void tsval_goes_on_from_the_last_one_relayed(void **state)
 	assert_int_equal(h.sent[0].segment.tsval, 259);
 }
 
-static void tsval_is_never_below_the_last_one_relayed(void **state)
+static void rfc7323_5_4_tsval_is_never_below_the_last_one_relayed(void **state)
 {
 	(void)state;
 	h.adoption.ts_ok = true;
@@ -163,7 +163,7 @@ static void tsval_is_never_below_the_last_one_relayed(void **state)
 }
 
 /* RFC 9293, 3.8.6.1 */
-static void a_closed_window_is_probed(void **state)
+static void rfc9293_3_8_6_1_a_closed_window_is_probed(void **state)
 {
 	(void)state;
 	h_input((struct seg){.closed = true});
@@ -221,7 +221,7 @@ static void probes_without_an_answer_end(void **state)
 	assert_int_equal(events, TCP_EVENT_TIMEOUT);
 }
 
-static void a_fin_is_probed_through_a_closed_window(void **state)
+static void rfc9293_3_8_6_1_a_fin_is_probed_through_a_closed_window(void **state)
 {
 	(void)state;
 	h_input((struct seg){.closed = true});
@@ -236,7 +236,7 @@ static void a_fin_is_probed_through_a_closed_window(void **state)
 }
 
 /* RFC 9293, 3.8.6.2.1: the override timeout */
-static void a_window_too_small_to_be_worth_it_is_used_in_the_end(void **state)
+static void rfc9293_3_8_6_2_1_a_window_too_small_to_be_worth_it_is_used_in_the_end(void **state)
 {
 	(void)state;
 	h_input((struct seg){.window = 100});
@@ -249,7 +249,7 @@ static void a_window_too_small_to_be_worth_it_is_used_in_the_end(void **state)
 }
 
 /* RFC 9293, 3.8.4 */
-static void keepalive_asks_an_idle_peer(void **state)
+static void rfc9293_3_8_4_keepalive_asks_an_idle_peer(void **state)
 {
 	(void)state;
 	h.limits.idle_timeout_us = 300 * SECONDS;
@@ -271,7 +271,7 @@ static void keepalive_asks_an_idle_peer(void **state)
 	assert_int_equal(h.now_us - answered, 300 * SECONDS + TCP_KEEPALIVE_PROBES_MAX * 75 * SECONDS);
 }
 
-static void without_an_idle_time_there_is_no_keepalive(void **state)
+static void rfc9293_3_8_4_without_an_idle_time_there_is_no_keepalive(void **state)
 {
 	(void)state;
 	h.limits.idle_timeout_us = 0;
@@ -279,7 +279,7 @@ static void without_an_idle_time_there_is_no_keepalive(void **state)
 	assert_int_equal(tcp_deadline_us(h.ep), TCP_NEVER);
 }
 
-static void time_wait_is_short_and_answers_a_fin(void **state)
+static void rfc9293_3_6_time_wait_is_short_and_answers_a_fin(void **state)
 {
 	(void)state;
 	tcp_shutdown(h.ep);
@@ -311,25 +311,25 @@ static void a_path_that_swallows_large_segments_gets_small_ones(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		H_TEST(rto_follows_the_round_trip),
-		H_TEST_PREPARED(rto_without_a_seed_is_one_second),
+		H_TEST(rfc6298_2_rto_follows_the_round_trip),
+		H_TEST_PREPARED(rfc6298_2_1_rto_without_a_seed_is_one_second),
 		H_TEST_PREPARED(rto_is_at_least_200_ms),
 		H_TEST(rto_backs_off_to_60_s_and_gives_up_after_15_tries),
-		H_TEST(the_timer_stops_when_all_is_acknowledged),
-		H_TEST(karn_a_retransmitted_segment_is_not_measured),
-		H_TEST_PREPARED(timestamps_measure_a_retransmission),
+		H_TEST(rfc6298_5_2_the_timer_stops_when_all_is_acknowledged),
+		H_TEST(rfc6298_3_a_retransmitted_segment_is_not_measured),
+		H_TEST_PREPARED(rfc7323_4_1_timestamps_measure_a_retransmission),
 		H_TEST_PREPARED(an_echo_from_before_the_timeout_is_not_measured),
 		H_TEST_PREPARED(an_absurd_echo_is_not_believed),
-		H_TEST_PREPARED(tsval_goes_on_from_the_last_one_relayed),
-		H_TEST_PREPARED(tsval_is_never_below_the_last_one_relayed),
-		H_TEST(a_closed_window_is_probed),
+		H_TEST_PREPARED(rfc7323_5_4_tsval_goes_on_from_the_last_one_relayed),
+		H_TEST_PREPARED(rfc7323_5_4_tsval_is_never_below_the_last_one_relayed),
+		H_TEST(rfc9293_3_8_6_1_a_closed_window_is_probed),
 		H_TEST(a_probe_that_is_taken_opens_the_stream),
 		H_TEST(probes_without_an_answer_end),
-		H_TEST(a_fin_is_probed_through_a_closed_window),
-		H_TEST(a_window_too_small_to_be_worth_it_is_used_in_the_end),
-		H_TEST_PREPARED(keepalive_asks_an_idle_peer),
-		H_TEST_PREPARED(without_an_idle_time_there_is_no_keepalive),
-		H_TEST(time_wait_is_short_and_answers_a_fin),
+		H_TEST(rfc9293_3_8_6_1_a_fin_is_probed_through_a_closed_window),
+		H_TEST(rfc9293_3_8_6_2_1_a_window_too_small_to_be_worth_it_is_used_in_the_end),
+		H_TEST_PREPARED(rfc9293_3_8_4_keepalive_asks_an_idle_peer),
+		H_TEST_PREPARED(rfc9293_3_8_4_without_an_idle_time_there_is_no_keepalive),
+		H_TEST(rfc9293_3_6_time_wait_is_short_and_answers_a_fin),
 		H_TEST(a_path_that_swallows_large_segments_gets_small_ones),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
