@@ -210,7 +210,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SCENE(test_quit_and_the_server_closes), SCENE(test_client_closes_its_half_and_still_hears),
 		SCENE(test_server_closes_with_a_reply_due), SCENE(test_resets_are_passed_on), SCENE(test_reset_while_upgrading_is_a_reply),
-		SCENE(test_rfc5321_4_5_3_2_idle_client_is_told), SCENE(test_rfc5321_4_5_3_2_silent_server_is_reported), SCENE(test_stop), SCENE(test_slow_server_slows_the_client),
+		SCENE(test_rfc5321_4_5_3_2_idle_client_is_told), SCENE(test_rfc5321_4_5_3_2_silent_server_is_reported),
+		SCENE(test_stop), SCENE(test_slow_server_slows_the_client),
 		SCENE(test_a_burst_is_one_record_and_one_ack), SCENE(test_what_a_burst_brings_before_a_reset_is_delivered),
 		SCENE(test_duplicates_in_a_burst_are_answered_one_by_one),
 	};
