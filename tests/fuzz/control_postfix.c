@@ -21,12 +21,23 @@ static void say(void *context, unsigned line, enum postfix_what what, const char
 		abort();
 }
 
+/* But for the level that is a rule's where none is said: a line of Postfix's has to say it. */
+static size_t fields_of(const struct rule *rule, struct rule_field out[RULE_FIELDS_MAX])
+{
+	size_t count = rule_fields(rule, out, RULE_FIELDS_MAX), kept = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(out[i].name, "level") != 0 || strcmp(out[i].value, "may") != 0)
+			out[kept++] = out[i];
+	return kept;
+}
+
 static void same(const struct rule *a, const struct rule *b)
 {
 	struct rule_field x[RULE_FIELDS_MAX], y[RULE_FIELDS_MAX];
-	size_t count = rule_fields(a, x, RULE_FIELDS_MAX);
+	size_t count = fields_of(a, x);
 
-	if (strcmp(rule_key(a), rule_key(b)) != 0 || rule_fields(b, y, RULE_FIELDS_MAX) != count)
+	if (strcmp(rule_key(a), rule_key(b)) != 0 || fields_of(b, y) != count)
 		abort();
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(x[i].name, y[i].name) != 0 || strcmp(x[i].value, y[i].value) != 0)
