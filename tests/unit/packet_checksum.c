@@ -1,6 +1,8 @@
 /* packet/checksum.c: against the plainest sum, for every length and every damaged octet. */
 #include "packet_frames.h"
 
+#include "packet/private.h"
+
 static void test_every_length(void **state)
 {
 	char payload[70] = "";
@@ -23,6 +25,22 @@ static void test_every_length(void **state)
 		}
 }
 
+/* Blocks of 32 octets and what is left of them, with the greatest words that there are. */
+static void test_long_ones(void **state)
+{
+	static uint8_t bytes[1600];
+	(void)state;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i % 5 ? 0xff : i);
+	for (size_t from = 0; from < 9; from++)
+		for (size_t len = 0; len + from <= sizeof(bytes); len++) {
+			uint64_t plain = 0x1ffff;
+			for (size_t i = 0; i < len; i++)
+				plain += (uint64_t)bytes[from + i] << (i % 2 ? 8 : 0);
+			assert_int_equal(sum_finish(sum_bytes(0x1ffff, bytes + from, len)), sum_finish(plain));
+		}
+}
+
 static void test_damage_is_seen(void **state)
 {
 	struct frame f;
@@ -41,6 +59,6 @@ static void test_damage_is_seen(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_length), cmocka_unit_test(test_damage_is_seen)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_length), cmocka_unit_test(test_long_ones), cmocka_unit_test(test_damage_is_seen)};
 	return cmocka_run_group_tests_name("packet_checksum", tests, NULL, NULL);
 }
