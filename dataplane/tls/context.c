@@ -36,6 +36,7 @@ typedef struct remembered { /* typedef: lhash.h makes its functions' names of it
 DEFINE_LHASH_OF(remembered);
 
 struct tls_context {
+	struct tls_library *library;
 	X509_STORE *roots;
 	BIO_METHOD *method;
 	uint8_t *scratch;
@@ -178,7 +179,7 @@ static bool cipher_list(char out[2 * PROFILE_TEXT_MAX], const char *ciphers, con
 static SSL_CTX *make_profile(struct tls_context *context, const struct tls_client_params *params, char *error, size_t error_len)
 {
 	char list[2 * PROFILE_TEXT_MAX], text[128];
-	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+	SSL_CTX *ctx = SSL_CTX_new_ex(tls_library_context(context->library), NULL, TLS_client_method());
 
 	if (!ctx) {
 		snprintf(error, error_len, "no memory for a TLS profile");
@@ -254,7 +255,9 @@ static bool load_roots(struct tls_context *context, const char *path, char *erro
 	char text[128];
 
 	context->roots = X509_STORE_new();
-	if (context->roots && (path ? X509_STORE_load_file(context->roots, path) : X509_STORE_set_default_paths(context->roots)))
+	OSSL_LIB_CTX *library = tls_library_context(context->library);
+	if (context->roots && (path ? X509_STORE_load_file_ex(context->roots, path, library, NULL)
+	                            : X509_STORE_set_default_paths_ex(context->roots, library, NULL)))
 		return true;
 	tls_error_text(text, sizeof(text), "unreadable");
 	snprintf(error, error_len, "%s: %s; a PEM file of trusted roots is needed", path ? path : "system's roots", text);
@@ -278,7 +281,8 @@ struct tls_context *tls_context_new(const struct tls_context_config *config, cha
 	context->scratch = malloc(TLS_PLAIN_BYTES);
 	snprintf(error, error_len, "no memory for TLS");
 	context->chains = tls_chains_new();
-	if (!context->sessions || !context->method || !context->scratch || !context->chains ||
+	context->library = tls_library_new();
+	if (!context->library || !context->sessions || !context->method || !context->scratch || !context->chains ||
 	    !load_roots(context, config->ca_file, error, error_len)) {
 		tls_context_free(context);
 		return NULL;
@@ -303,5 +307,6 @@ void tls_context_free(struct tls_context *context)
 	BIO_meth_free(context->method);
 	free(context->scratch);
 	tls_chains_free(context->chains);
+	tls_library_free(context->library);
 	free(context);
 }

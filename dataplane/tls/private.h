@@ -1,5 +1,5 @@
 /*
- * private.h - what client.c, channel.c, chains.c, context.c and names.c share.
+ * private.h - what the files of TLS to the server share.
  */
 #ifndef WAXSEAL_TLS_PRIVATE_H
 #define WAXSEAL_TLS_PRIVATE_H
@@ -40,6 +40,13 @@ void tls_chains_free(struct tls_chains *chains);
 bool tls_chains_digest(X509_STORE_CTX *store, uint8_t out[32]); /* before it is verified; false: not to be looked up or noted */
 bool tls_chains_know(struct tls_chains *chains, const uint8_t digest[32]);
 void tls_chains_note(struct tls_chains *chains, const uint8_t digest[32], X509_STORE_CTX *store); /* verified, without any error */
+
+/* ---- library.c ---- */
+
+struct tls_library;
+struct tls_library *tls_library_new(void); /* NULL: no memory, or OpenSSL's default provider is not there */
+void tls_library_free(struct tls_library *library); /* after all that was made with it */
+OSSL_LIB_CTX *tls_library_context(const struct tls_library *library);
 
 /* ---- context.c ---- */
 
