@@ -63,15 +63,17 @@ static int on_verify(int ok, X509_STORE_CTX *store)
 int tls_client_verify(X509_STORE_CTX *store, void *chains)
 {
 	struct tls_client *client = SSL_get_app_data(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+	struct tls_proof *proof = &client->proof;
 	uint8_t digest[32];
 	bool lookup = tls_chains_digest(store, digest);
 
+	proof->has_certificate = tls_fingerprints(X509_STORE_CTX_get0_cert(store), proof->certificate_sha256, proof->key_sha256);
 	if (lookup && tls_chains_know(chains, digest)) {
 		X509_STORE_CTX_set_error(store, X509_V_OK);
 		return 1;
 	}
 	int result = X509_verify_cert(store);
-	if (lookup && result == 1 && client->proof.chain == TLS_CHAIN_TRUSTED)
+	if (lookup && result == 1 && proof->chain == TLS_CHAIN_TRUSTED)
 		tls_chains_note(chains, digest, store);
 	return result;
 }
@@ -99,13 +101,14 @@ static void note_facts(struct tls_client *client)
 	if (facts->resumed)
 		client->proof = client->remembered;
 	if (!certificate && client->proof.chain == TLS_CHAIN_TRUSTED)
-		client->proof = (struct tls_proof){TLS_CHAIN_INVALID, "no certificate"};
+		client->proof = (struct tls_proof){.chain = TLS_CHAIN_INVALID, .chain_error = "no certificate"};
 	facts->chain = client->proof.chain;
 	memcpy(facts->chain_error, client->proof.chain_error, sizeof(facts->chain_error));
-	if (certificate) { /* a resumed session keeps the one that it was begun with */
+	facts->has_certificate = client->proof.has_certificate;
+	memcpy(facts->certificate_sha256, client->proof.certificate_sha256, sizeof(facts->certificate_sha256));
+	memcpy(facts->key_sha256, client->proof.key_sha256, sizeof(facts->key_sha256));
+	if (certificate) /* a resumed session keeps the one that it was begun with */
 		X509_NAME_oneline(X509_get_subject_name(certificate), facts->subject, sizeof(facts->subject));
-		facts->has_certificate = tls_fingerprints(certificate, facts->certificate_sha256, facts->key_sha256);
-	}
 	tls_printable(facts->subject);
 }
 

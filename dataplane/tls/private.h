@@ -12,6 +12,8 @@
 struct tls_proof {
 	enum tls_chain chain;
 	char chain_error[128];
+	bool has_certificate;
+	uint8_t certificate_sha256[32], key_sha256[32];
 };
 
 /* ---- channel.c ---- */
