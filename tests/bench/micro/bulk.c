@@ -142,8 +142,7 @@ static bool peer_emit(void *context, struct tcp_endpoint *endpoint, const struct
 	memcpy(tcp.sack, segment->sack, sizeof(tcp.sack));
 	tcp_payload(endpoint, segment, frame + packet_build_headers_len(&w.template[from], &tcp));
 	rte_pktmbuf_append(mbuf, (uint16_t)packet_build(&w.template[from], &tcp, segment->payload_len, frame, rte_pktmbuf_tailroom(mbuf)));
-	struct verdict *verdict = (struct verdict *)(frame - WAXSEAL_VERDICT_BYTES);
-	*verdict = (struct verdict){.magic = WAXSEAL_VERDICT_MAGIC, .action = VERDICT_SMTP};
+	frame_verdict(frame, 0, from);
 	segments += from == CLIENT && segment->payload_len;
 	w.in_from[w.in_count] = from;
 	w.in[w.in_count++] = mbuf;
@@ -191,8 +190,11 @@ static bool turn(void)
 	uint64_t began = __rdtsc();
 
 	now += 10;
-	for (unsigned i = 0; i < w.in_count; i++)
-		worker_input(w.worker, w.in[i], w.in_from[i] == CLIENT ? INSIDE : OUTSIDE, now);
+	for (unsigned i = 0, n; i < w.in_count; i += n) { /* each port's burst */
+		for (n = 1; i + n < w.in_count && w.in_from[i + n] == w.in_from[i]; n++)
+			;
+		worker_input(w.worker, w.in + i, n, w.in_from[i] == CLIENT ? INSIDE : OUTSIDE, now);
+	}
 	worker_tick(w.worker, now);
 	spent += __rdtsc() - began;
 	w.in_count = 0;

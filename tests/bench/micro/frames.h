@@ -70,6 +70,13 @@ static inline size_t frame_make(uint8_t *frame, const struct frame_spec *spec)
 	return 54 + opts + spec->payload_len;
 }
 
+static inline void frame_verdict(uint8_t *frame, uint32_t flow, enum side from)
+{
+	struct verdict *verdict = (struct verdict *)(frame - WAXSEAL_VERDICT_BYTES);
+	*verdict = (struct verdict){.magic = WAXSEAL_VERDICT_MAGIC, .flow_hash = frame_hash(flow), .action = VERDICT_SMTP,
+	                            .flags = from == CLIENT ? VERDICT_TO_PORT_25 : VERDICT_FROM_PORT_25, .l3_off = 14, .l4_off = 34};
+}
+
 /* Into an mbuf, with right checksums and a verdict that any worker takes. */
 static inline void frame_fill(struct rte_mbuf *mbuf, const struct frame_spec *spec)
 {
@@ -81,9 +88,7 @@ static inline void frame_fill(struct rte_mbuf *mbuf, const struct frame_spec *sp
 	if (packet_parse(&packet, frame, len) != PACKET_OK)
 		micro_die("a frame that cannot be parsed");
 	packet_update_checksums(&packet);
-	struct verdict *verdict = (struct verdict *)(frame - WAXSEAL_VERDICT_BYTES);
-	*verdict = (struct verdict){.magic = WAXSEAL_VERDICT_MAGIC, .flow_hash = frame_hash(spec->flow), .action = VERDICT_SMTP,
-	                            .flags = spec->from == CLIENT ? VERDICT_TO_PORT_25 : VERDICT_FROM_PORT_25, .l3_off = 14, .l4_off = 34};
+	frame_verdict(frame, spec->flow, spec->from);
 }
 
 static inline void frame_fill_sealed(struct rte_mbuf *mbuf, uint32_t flow)
