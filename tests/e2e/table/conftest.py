@@ -9,5 +9,6 @@ def scene(lab):
     made = Scene(lab)
     with made.stack:
         made.start()
+        made.foretell()
         made.run()
         yield made

@@ -69,7 +69,8 @@ class Ran:
     local: tuple = ()
     name: str = ""          # of the message
     event: dict = None
-    explained: dict = None
+    foretold: dict = None   # by waxseal explain, before the session
+    explained: dict = None  # after it
 
 
 class Recorded(Dialogue):
@@ -141,32 +142,33 @@ class Scene:
     @functools.cached_property
     def pairs(self):
         """{name: (certificate, key)}. One certificate of a kind has the names of all rows' servers, but where the name is the matter."""
-        lab, folder = self.lab, self.lab.folder
-        hosts = [row.host for row in self.rows if not row.option("mx")]
-        other, issuer = Authority(folder / "other-ca", "somebody's CA"), Authority(folder / "issuer", "waxseal lab issuer", lab.ca)
-        leaf = issuer.certificate("leaf", *hosts)
-        nexthop = lab.ca.certificate("nexthop", *(row.domain for row in self.rows))
-        def wild(server, prefix="*."):
-            return [f"{prefix}{row.id}.sec" for row in self.rows if row.server == server] or ["unused.sec"]
-        self.authorities = {"ca": lab.ca, "issuer": issuer, "other": other}
+        ca, folder = self.lab.ca, self.lab.folder
+        other, issuer = Authority(folder / "other-ca", "somebody's CA"), Authority(folder / "issuer", "waxseal lab issuer", ca)
+        self.authorities = {"ca": ca, "issuer": issuer, "other": other}
+        leaf = issuer.certificate("leaf", *self.hosts("intermediate", "nointermediate"))
+        nexthop = ca.certificate("nexthop", *(row.domain for row in self.rows if row.server in ("nexthop", "nexthoproot")))
         return {
-            "good": lab.ca.certificate("good", *hosts), "second": lab.ca.certificate("second", *hosts),
-            "rsa": lab.ca.certificate("rsa", *hosts, rsa=True),
-            "expired": lab.ca.expired("texpired", *hosts), "selfsigned": lab.ca.self_signed("tself", *hosts),
-            "future": lab.ca.certificate("future", *hosts, dates=("-startdate", "20900101000000Z", "-enddate", "20910101000000Z")),
-            "wrongname": lab.ca.certificate("twrong", "other.example"), "untrusted": other.certificate("untrusted", *hosts),
+            "good": ca.certificate("good", *self.hosts("good", *TLS, *CIPHERS)), "second": ca.certificate("second", *self.hosts("second")),
+            "few": ca.certificate("few", *self.hosts("few")),  # good, and with so few names that a probe keeps them all
+            "rsa": ca.certificate("rsa", *self.hosts("rsa"), rsa=True),
+            "expired": ca.expired("texpired", *self.hosts("expired")), "selfsigned": ca.self_signed("tself", *self.hosts("selfsigned")),
+            "future": ca.certificate("future", *self.hosts("future"), dates=("-startdate", "20900101000000Z", "-enddate", "20910101000000Z")),
+            "wrongname": ca.certificate("twrong", "other.example"), "untrusted": other.certificate("untrusted", *self.hosts("untrusted")),
             "intermediate": with_chain(leaf, issuer.file), "nointermediate": leaf,
-            "withroot": with_chain(lab.ca.certificate("withroot", *hosts), lab.ca.file),
-            "expiredroot": with_chain(lab.ca.expired("expiredroot", *hosts), lab.ca.file),
-            "untrustedroot": with_chain(other.certificate("otherroot", *hosts), other.file),
+            "withroot": with_chain(ca.certificate("withroot", *self.hosts("withroot")), ca.file),
+            "expiredroot": with_chain(ca.expired("expiredroot", *self.hosts("expiredroot")), ca.file),
+            "untrustedroot": with_chain(other.certificate("otherroot", *self.hosts("untrustedroot")), other.file),
             "otherwithroot": with_chain(other.certificate("othername", "other.example"), other.file),
-            "nexthop": nexthop, "nexthoproot": with_chain(nexthop, lab.ca.file),
-            "expiredwrong": lab.ca.expired("expiredwrong", "other.example"),
-            "own": lab.ca.certificate("own", *([row.host for row in self.rows if row.server == "own"] or ["unused.sec"])),
-            "wildcard": lab.ca.certificate("wildcard", *wild("wildcard")),
-            "partwild": lab.ca.certificate("partwild", *wild("partwild", "m*.")),
-            "widewild": lab.ca.certificate("widewild", "*.sec"),
+            "nexthop": nexthop, "nexthoproot": with_chain(nexthop, ca.file),
+            "expiredwrong": ca.expired("expiredwrong", "other.example"),
+            "wildcard": ca.certificate("wildcard", *(f"*.{row.id}.sec" for row in self.rows if row.server == "wildcard")),
+            "partwild": ca.certificate("partwild", *(f"m*.{row.id}.sec" for row in self.rows if row.server == "partwild")),
+            "widewild": ca.certificate("widewild", "*.sec"),
         }
+
+    def hosts(self, *kinds):
+        """Names of the servers that show such a certificate."""
+        return [row.host for row in self.rows if row.server.removeprefix("postfix-") in kinds]
 
     def file_pair(self, name):
         """A pair, or an authority's own certificate under the same roof."""
@@ -310,6 +312,7 @@ class Scene:
         refused = self.appliance.agent_state()["refused"]
         assert not refused, refused
         self.wait_discovered()
+        self.wait_probed()
         self.appliance.put_rules(self.rules())
 
     def start_agent(self):
@@ -344,6 +347,15 @@ class Scene:
         wait_for(lambda: f"the agent knows of {missing()}: {self.appliance.agent_log.read_text()[-1500:]}",
                  lambda: not missing(), DISCOVERY_SECONDS, 0.1)
 
+    def wait_probed(self):
+        """Where the agent's own probe decides, it has been there."""
+        addresses = [self.address(row) for row in self.rows if "e2e=probe" in row.rule]
+
+        def missing():
+            return [one for one in addresses if not self.appliance.client.exists(f"waxseal:posture:{one}")]
+        wait_for(lambda: f"no probe yet of {missing()}: {self.appliance.agent_log.read_text()[-1500:]}", lambda: not missing(),
+                 DISCOVERY_SECONDS, 0.1)
+
     def discovers(self, row):
         """Does the agent look up the row's domain? Those with a rule by name."""
         return not row.inbound and any(not rule.partition(": ")[1] for rule in row.rule.split(" ; ") if rule.strip())
@@ -358,6 +370,17 @@ class Scene:
         return "level=" in row.rule
 
     # ---- sessions ----
+
+    def explain(self, row):
+        """What waxseal explain says of the row's recipient, server and client."""
+        return self.appliance.command("explain", f"user@{row.domain}", self.address(row), "--client", self.client_address(row),
+                                      *(["--inbound"] if row.inbound else []), "--json")
+
+    def foretell(self):
+        """What it says before anybody has sent anything."""
+        with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
+            for row, told in zip(self.rows, pool.map(self.explain, self.rows)):
+                self.ran[row.id].foretold = told
 
     def run(self):
         with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
