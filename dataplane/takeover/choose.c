@@ -281,8 +281,9 @@ struct stats_destination *note_sts(struct takeover *t, const struct image_rule *
 	if (!testing)
 		return NULL;
 	struct policy_decision would = decide_rule(t, testing, domain).decision;
-	if (would.action != POLICY_ALLOW) {
+	if (named != t->destination)
 		named->reasons[would.reason]++;
+	if (would.action != POLICY_ALLOW) {
 		named->would[would.action]++;
 		note_recipient(t, domain, would.action == POLICY_REJECT ? RCPT_WOULD_REJECT : RCPT_WOULD_DEFER, named);
 	}
