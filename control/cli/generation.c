@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -84,7 +85,9 @@ json_t *generation_changes(const json_t *before, const json_t *after)
 int generation_read(struct generation *g, json_t *keys)
 {
 	char error[CLI_ERROR_MAX] = "";
-	json_t *read = redisrules_some(g->redis, keys, true, error, sizeof(error));
+
+	g->large = json_object_size(keys) > GENERATION_WATCHED_MAX;
+	json_t *read = redisrules_some(g->redis, keys, !g->large, error, sizeof(error));
 
 	if (!read)
 		return cli_fail("Redis %s: %s", g->cli->config.redis_address, error);
@@ -147,7 +150,7 @@ static void queue_text(struct queue *queue, int argc, const char **argv)
 		queue->count++;
 }
 
-static void queue_hash(struct queue *queue, const char *redis_key, const json_t *old, json_t *new_hash)
+static void queue_hash(struct queue *queue, const char *redis_key, const json_t *old, json_t *new_hash, bool whole)
 {
 	const char *set[2 + 2 * LINK_FIELDS_MAX] = {"HSET", redis_key}, *del[2 + LINK_FIELDS_MAX] = {"HDEL", redis_key};
 	const char *name, *drop[] = {"DEL", redis_key};
@@ -158,8 +161,10 @@ static void queue_hash(struct queue *queue, const char *redis_key, const json_t 
 		queue_text(queue, 2, drop);
 		return;
 	}
-	if (json_is_string(old)) /* no hash: it cannot be one before it is gone */
+	if (json_is_string(old) || whole) { /* no hash, which cannot be one before it is gone; or nobody has watched it */
 		queue_text(queue, 2, drop);
+		old = NULL;
+	}
 	json_object_foreach(new_hash, name, value)
 	{
 		if (json_equal(value, json_object_get(old, name)) || sets + 2 > 2 + 2 * LINK_FIELDS_MAX)
@@ -238,10 +243,12 @@ static int transact(struct generation *g)
 		cli_fail("the change is larger than the %u MB that one generation may have; make several of it", GENERATION_ENTRY_BYTES_MAX >> 20);
 		rc = -1;
 	} else if (json_object_size(changes)) {
+		if (g->large)
+			redisSetTimeout(g->redis, (struct timeval){.tv_sec = GENERATION_PATIENCE_S});
 		queue_text(&queue, 1, multi);
 		json_object_foreach(g->after, redis_key, hash)
 			if (differs(json_object_get(g->before, redis_key), hash))
-				queue_hash(&queue, redis_key, json_object_get(g->before, redis_key), hash);
+				queue_hash(&queue, redis_key, json_object_get(g->before, redis_key), hash, g->large);
 		queue_entry(&queue, g, text);
 		queue_text(&queue, 1, exec);
 		rc = answers(g, &queue);

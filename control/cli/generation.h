@@ -14,6 +14,10 @@
 #define GENERATION_HISTORY_MAX 1000             /* entries kept; the oldest go first */
 #define GENERATION_ENTRY_BYTES_MAX (64u << 20) /* of one entry; a larger change is refused */
 #define GENERATION_ATTEMPTS_MAX 100
+/* Redis walks a client's whole list at each WATCH: past so many keys only the generation is watched, and a rule that is
+ * edited by hand while its import is under way is replaced as a whole. */
+#define GENERATION_WATCHED_MAX 1000
+#define GENERATION_PATIENCE_S 60 /* for such a transaction */
 #define GENERATION_AUTHOR_MAX 128
 #define GENERATION_WHAT_MAX 256
 
@@ -24,6 +28,7 @@ struct generation {
 	char what[GENERATION_WHAT_MAX]; /* "set example.org" */
 	long long last;   /* the number before this one */
 	long long number; /* once written */
+	bool large;       /* its keys are not watched */
 	json_t *before;   /* of this attempt: {redis key: hash} of what was read */
 	json_t *after;    /* {redis key: hash, or null: deleted}; filled by the plan */
 };
@@ -37,7 +42,7 @@ enum { GENERATION_UNCHANGED = -1 };
 int generation_write(struct cli *cli, struct generation *generation, generation_plan *plan, void *context);
 void generation_dispose(struct generation *generation);
 
-/* For plans: watches the members of `keys` and reads them into `before`. CLI_OK, or CLI_FAILED having said why. */
+/* For plans: watches the members of `keys`, unless they are too many, and reads them into `before`. CLI_OK, or CLI_FAILED having said why. */
 int generation_read(struct generation *generation, json_t *keys);
 int generation_read_one(struct generation *generation, const char *redis_key, json_t **hash);
 /* The changes as they are kept: {redis key: {"before", "after"}}, only what differs, all of it UTF-8. */
