@@ -39,6 +39,10 @@ struct store {
 	unsigned epoch;
 	size_t keys;
 	bool seen, foreign, refuses_empty;
+	/* Groups with something to refuse: walking all of them, several times a second, would be most of the work. */
+	struct group **refusing;
+	size_t refusing_count, refusing_room;
+	bool refusing_stale;
 };
 
 struct change {
@@ -86,6 +90,7 @@ static void group_mark(struct store *store, struct group *group)
 	if (group->pending)
 		return;
 	group->pending = true;
+	store->refusing_stale = true;
 	group->next_pending = store->pending;
 	store->pending = group;
 }
@@ -139,6 +144,7 @@ void store_free(struct store *store)
 	if (!store)
 		return;
 	tdestroy(store->groups, group_free);
+	free(store->refusing);
 	ruleset_free(store->live);
 	free(store->prefix);
 	free(store);
@@ -247,6 +253,7 @@ void store_gone(struct store *store, const char *redis_key)
 
 static void group_remove(struct store *store, struct group *group)
 {
+	store->refusing_stale = true;
 	tdelete(group, &store->groups, compare_groups);
 	group_free(group);
 }
@@ -400,20 +407,44 @@ static void apply(struct compiling *c, struct change *changes, size_t count)
 	apply(c, changes + count / 2, count - count / 2);
 }
 
-struct retry {
-	struct store *store;
-	size_t left;
-};
-
-static void retry_group(const void *node, VISIT which, void *context)
+static void collect_group(const void *node, VISIT which, void *context)
 {
-	struct retry *retry = context;
+	struct store *store = context;
 	struct group *group = *(struct group *const *)node;
+	bool refuses = group->conflict != NULL;
 
-	if ((which != postorder && which != leaf) || !group->conflict || !retry->left)
+	if (which != postorder && which != leaf)
 		return;
-	group_mark(retry->store, group);
-	retry->left--;
+	for (const struct source *s = group->sources; s; s = s->next)
+		refuses |= s->error || s != group->sources;
+	if (!refuses)
+		return;
+	if (store->refusing_count == store->refusing_room) {
+		store->refusing_room = store->refusing_room ? 2 * store->refusing_room : 64;
+		store->refusing = must(realloc(store->refusing, store->refusing_room * sizeof(struct group *)));
+	}
+	store->refusing[store->refusing_count++] = group;
+}
+
+static void collect(struct store *store)
+{
+	if (!store->refusing_stale)
+		return;
+	store->refusing_count = 0;
+	twalk_r(store->groups, collect_group, store);
+	store->refusing_stale = false;
+}
+
+static void retry_conflicts(struct store *store)
+{
+	size_t left = STORE_RETRIES_MAX;
+
+	collect(store);
+	for (size_t i = 0; i < store->refusing_count && left; i++)
+		if (store->refusing[i]->conflict) {
+			group_mark(store, store->refusing[i]);
+			left--;
+		}
 }
 
 /* What the group wants to be in force; false: nothing else than what is. */
@@ -446,11 +477,10 @@ static int compare_changes(const void *a, const void *b)
 void *store_compile(struct store *store, struct discovered *discovered, uint64_t generation, uint64_t now, bool force,
 		    size_t *len, char *error, size_t error_len)
 {
-	struct retry retry = {.store = store, .left = STORE_RETRIES_MAX};
 	struct compiling c = {.store = store, .discovered = discovered, .generation = generation, .now = now};
 	size_t pending = 0, count = 0;
 
-	twalk_r(store->groups, retry_group, &retry);
+	retry_conflicts(store);
 	for (struct group *g = store->pending; g; g = g->next_pending)
 		pending++;
 	struct change *changes = must(calloc(pending + 1, sizeof(*changes)));
@@ -470,6 +500,7 @@ void *store_compile(struct store *store, struct discovered *discovered, uint64_t
 			group_remove(store, g);
 	}
 	store->pending = NULL;
+	store->refusing_stale = true;
 	*error = 0;
 	if (!c.image && force)
 		try_compile(&c, error, error_len);
@@ -504,14 +535,10 @@ static void refuse(struct refusing *refusing, const char *redis_key, const char 
 		refusing->each(refusing->context, redis_key, error);
 }
 
-static void refused_group(const void *node, VISIT which, void *context)
+static void refused_group(struct refusing *refusing, const struct group *group)
 {
-	struct refusing *refusing = context;
-	struct group *group = *(struct group *const *)node;
 	char text[STORE_KEY_MAX * 2];
 
-	if (which != postorder && which != leaf)
-		return;
 	for (struct source *s = group->sources; s; s = s->next) {
 		if (s->error) {
 			refuse(refusing, s->redis_key, s->error);
@@ -531,6 +558,8 @@ size_t store_refused(const struct store *store, void (*each)(void *context, cons
 {
 	struct refusing refusing = {.each = each, .context = context};
 
-	twalk_r(store->groups, refused_group, &refusing);
+	collect((struct store *)store); /* a memory of what is there, no change of it */
+	for (size_t i = 0; i < store->refusing_count; i++)
+		refused_group(&refusing, store->refusing[i]);
 	return refusing.count;
 }

@@ -74,17 +74,32 @@ static void grow(struct table *table)
 	free(old);
 }
 
+static int by_key(const void *a, const void *b)
+{
+	return strcmp((*(const struct rule *const *)a)->key, (*(const struct rule *const *)b)->key);
+}
+
+/* An edit of one rule among many must not cost sorting them all. */
+static void replace_in_order(struct table *table, const struct rule *old, const struct rule *new)
+{
+	const struct rule **at = table->order ? bsearch(&old, table->order, table->count, sizeof(*table->order), by_key) : NULL;
+
+	if (at)
+		*at = new;
+}
+
 void ruleset_put(struct ruleset *set, struct rule *rule)
 {
 	struct table *table = set->table;
 	size_t slot = slot_of(table, rule->key);
 
-	forget_order(table);
 	if (table->slots[slot]) {
+		replace_in_order(table, table->slots[slot], rule);
 		rule_free(table->slots[slot]);
 		table->slots[slot] = rule;
 		return;
 	}
+	forget_order(table);
 	table->slots[slot] = rule;
 	if (++table->count > table->mask / 2)
 		grow(table);
@@ -119,11 +134,6 @@ const struct rule *ruleset_find(const struct ruleset *set, const char *key)
 size_t ruleset_count(const struct ruleset *set)
 {
 	return set->table->count;
-}
-
-static int by_key(const void *a, const void *b)
-{
-	return strcmp((*(const struct rule *const *)a)->key, (*(const struct rule *const *)b)->key);
 }
 
 static void make_order(struct table *table)

@@ -314,7 +314,7 @@ def test_sts_of_every_kind(box, place, web):
     assert told["sts_mx"] == "mx.sts.example *.sts.example" and told["sts_max_age"] == "86400" and told["sts_id"] == "1"
     assert STS_ROWS["enforce"][0].asked == 1, "the redirect was not followed, nor the policy fetched again"
     report = lambda: box.agent_json()["dns"]["sts"]  # noqa: E731
-    until("counted", lambda: report()["policies"] == 4 and report()["failing"] == 10)
+    until("counted", lambda: report()["policies"] == 4 and report()["failing"] == 11)
 
 
 def test_sts_is_shared_and_kept(box, place, web, tmp_path):
