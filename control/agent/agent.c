@@ -15,21 +15,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "../../dataplane/policy/policy.h"
 #include "../policy/text.h"
 #include "memory.h"
 #include "metrics.h"
 #include "report.h"
+#include "saving.h"
 
 #define REFUSED_LOGGED_MAX 20 /* at one compile */
 #define AGENT_CLOCK_GRAIN_S 0.02
 
 struct agent_timers {
 	ev_timer publish, heartbeat, expiry, dns, save;
-	ev_child saving; /* pid 0: nobody is */
 };
 
 __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
@@ -188,64 +186,15 @@ static enum written write_image(struct agent *agent, uint64_t now)
 	return WRITTEN;
 }
 
-static int write_memory(struct agent *agent, char error[AGENT_ERROR_MAX])
-{
-	return memory_write(agent->config.rules, store_rules(agent->store), agent->image.generation, domains_remember(agent->domains), error,
-			    AGENT_ERROR_MAX);
-}
-
-static void wait_for_saving(struct agent *agent)
-{
-	struct agent_timers *timers = agent->timers;
-
-	if (!timers->saving.pid)
-		return;
-	ev_child_stop(agent->loop, &timers->saving);
-	waitpid(timers->saving.pid, NULL, 0);
-	timers->saving.pid = 0;
-}
-
 static void save(struct agent *agent)
 {
 	struct agent_timers *timers = agent->timers;
-	char error[AGENT_ERROR_MAX];
 
 	ev_timer_stop(agent->loop, &timers->save);
-	wait_for_saving(agent);
-	if (write_memory(agent, error) != 0)
-		say("[agent] rules: %s; a restart will have forgotten them", error);
-}
-
-/* Many rules make a long file: a child writes what is in force at this moment, and edits go on meanwhile. */
-static void save_beside(struct agent *agent)
-{
-	struct agent_timers *timers = agent->timers;
-	char error[AGENT_ERROR_MAX];
-
-	if (timers->saving.pid) {
-		if (!ev_is_active(&timers->save))
-			timer_set(agent, &timers->save, AGENT_SAVE_S);
-		return;
-	}
-	ev_timer_stop(agent->loop, &timers->save);
-	pid_t pid = fork();
-	if (pid == 0)
-		_exit(write_memory(agent, error) != 0);
-	if (pid < 0) {
-		save(agent);
-		return;
-	}
-	ev_child_set(&timers->saving, pid, 0);
-	ev_child_start(agent->loop, &timers->saving);
-}
-
-static void on_saved(struct ev_loop *loop, ev_child *child, int events)
-{
-	(void)events;
-	ev_child_stop(loop, child);
-	child->pid = 0;
-	if (child->rstatus != 0)
-		say("[agent] rules: not written; a restart will have forgotten them");
+	if (agent->publish_s < AGENT_QUICK_S)
+		saving_now(agent);
+	else if (!saving_beside(agent))
+		timer_set(agent, &timers->save, AGENT_SAVE_S);
 }
 
 static void log_tie(struct agent *agent)
@@ -273,10 +222,8 @@ static void publish(struct agent *agent)
 	if (written == WRITTEN) {
 		say("image generation=%" PRIu64 " rules=%" PRIu64 " bytes=%" PRIu64 " compile_ms=%.1f", agent->image.generation,
 		    agent->image.rules, agent->image.bytes, agent->image.compile_ms);
-		if (agent->publish_s < AGENT_QUICK_S)
+		if (rules_changed || agent->publish_s < AGENT_QUICK_S)
 			save(agent);
-		else if (rules_changed)
-			save_beside(agent);
 		else if (!ev_is_active(&timers->save)) /* many rules make a long file, and the DNS changes often */
 			timer_set(agent, &timers->save, AGENT_SAVE_S);
 		if (rules_changed)
@@ -320,10 +267,8 @@ static void on_save(void *context)
 {
 	struct agent *agent = context;
 
-	if (agent->seeded && agent->publish_s < AGENT_QUICK_S)
+	if (agent->seeded)
 		save(agent);
-	else if (agent->seeded)
-		save_beside(agent);
 }
 
 static void tell_presence(struct agent *agent)
@@ -483,14 +428,9 @@ static void on_dns(struct ev_loop *loop, ev_timer *timer, int events)
 
 static void on_save_due(struct ev_loop *loop, ev_timer *timer, int events)
 {
-	struct agent *agent = timer->data;
-
 	(void)loop;
 	(void)events;
-	if (agent->publish_s < AGENT_QUICK_S)
-		save(agent);
-	else
-		save_beside(agent);
+	save(timer->data);
 }
 
 static void on_heartbeat(struct ev_loop *loop, ev_timer *timer, int events)
@@ -576,7 +516,6 @@ int agent_start(struct agent *agent, char *error, size_t error_len)
 	ev_timer_init(&timers->expiry, on_expiry, 0, 0);
 	ev_timer_init(&timers->dns, on_dns, 0, 0);
 	ev_timer_init(&timers->save, on_save_due, 0, 0);
-	ev_child_init(&timers->saving, on_saved, 0, 0);
 	ev_timer_init(&timers->heartbeat, on_heartbeat, AGENT_HEARTBEAT_S, AGENT_HEARTBEAT_S);
 	timers->publish.data = timers->expiry.data = timers->heartbeat.data = timers->dns.data = timers->save.data = agent;
 	agent->started_at = agent->state_since = (uint64_t)time(NULL);
@@ -610,9 +549,9 @@ void agent_stop(struct agent *agent)
 		agent->running = false;
 		tell(agent);
 		if ((agent->domains || ev_is_active(&timers->save)) && agent->seeded && !agent->once)
-			save(agent);
-		wait_for_saving(agent);
+			saving_now(agent);
 	}
+	saving_free(agent);
 	presence_free(agent->presence);
 	metrics_stop(agent->metrics);
 	watch_free(agent->watch); /* whoever waits for an answer is told that none will come */

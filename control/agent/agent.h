@@ -59,6 +59,7 @@ struct agent {
 	uint64_t ties_logged;
 	double state_failed_at, presence_at;
 	double published_at, publish_s; /* the end of the last publishing, and how long it took */
+	struct saving *saving; /* saving.h's */
 	void *timers; /* struct agent_timers */
 };
 

@@ -35,6 +35,8 @@ struct domains {
 	const char **probed; /* domains whose servers are looked at; names of `rules` */
 	size_t probed_count;
 	bool servers_changed;
+	uint64_t refused;     /* writes, when it was last all told */
+	double told_at, retry_s;
 	struct watch *watch; /* to tell; NULL: not yet */
 	struct discovered discovered;
 	ev_timer tick, save;
@@ -132,6 +134,9 @@ void domains_tell(struct domains *domains, struct watch *watch)
 	if (!domains)
 		return;
 	domains->watch = watch;
+	domains->refused = watch_counts(watch)->writes_refused;
+	domains->told_at = ev_now(domains->loop);
+	domains->retry_s = DOMAINS_RETRY_S;
 	discover_tell_again(domains->discover);
 	mtasts_watch(domains->mtasts, watch);
 	probes_tell_again(domains->probes);
@@ -151,12 +156,25 @@ static void retarget(struct domains *domains)
 	probes_end(domains->probes);
 }
 
+/* What Redis refused (a replica, a full memory) is not lost: it is told again later. */
+static void tell_again(struct domains *domains)
+{
+	double now = ev_now(domains->loop);
+
+	if (!domains->watch || watch_counts(domains->watch)->writes_refused == domains->refused || now - domains->told_at < domains->retry_s)
+		return;
+	double retry_s = domains->retry_s * 2;
+	domains_tell(domains, domains->watch);
+	domains->retry_s = retry_s < DOMAINS_RETRY_MAX_S ? retry_s : DOMAINS_RETRY_MAX_S;
+}
+
 static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct domains *domains = timer->data;
 
 	(void)loop;
 	(void)events;
+	tell_again(domains);
 	discover_tick(domains->discover, now_time());
 	mtasts_tick(domains->mtasts, now_time());
 	retarget(domains);

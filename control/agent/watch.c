@@ -64,6 +64,7 @@ __attribute__((format(printf, 2, 3))) static void fail(struct watch *watch, cons
 	}
 	if (watch->sentinel)
 		sentinel_forget(watch->sentinel);
+	watch_master_close(watch);
 	ev_timer_stop(watch->loop, &watch->tick);
 	ev_timer_stop(watch->loop, &watch->settle);
 	keyqueue_dispose(&watch->queue);
@@ -98,16 +99,21 @@ static void fetch_more(struct watch *watch);
 static void on_generation(redisAsyncContext *ac, void *memory, void *data)
 {
 	const redisReply *reply = memory;
-	struct watch *watch = answered(ac, reply, "GET of the generation");
+	struct watch *watch = ac->data;
 	char *end = NULL;
 
 	(void)data;
-	if (!watch)
+	/* There, but no number: somebody's text, or of another type. Neither may stop the rules. */
+	bool wrong_type = reply && reply->type == REDIS_REPLY_ERROR && !strncmp(reply->str, "WRONGTYPE", 9);
+	if (!wrong_type && !answered(ac, reply, "GET of the generation"))
 		return;
-	bool present = reply->type == REDIS_REPLY_STRING;
-	uint64_t generation = present ? strtoull(reply->str, &end, 10) : 0;
-	if (present && (end == reply->str || *end))
-		generation = 0; /* somebody's text: there, but no number */
+	if (ac != watch->line[COMMANDS])
+		return;
+	watch->heard[COMMANDS] = ev_now(watch->loop);
+	bool present = wrong_type || reply->type == REDIS_REPLY_STRING;
+	uint64_t generation = present && !wrong_type ? strtoull(reply->str, &end, 10) : 0;
+	if (end && (end == reply->str || *end))
+		generation = 0;
 	watch->ops->generation(watch->context, present, generation);
 	if (!watch->generation_asked)
 		return;
@@ -518,6 +524,7 @@ void watch_free(struct watch *watch)
 		if (ac)
 			redisAsyncFree(ac);
 	}
+	watch_master_close(watch);
 	ev_timer_stop(watch->loop, &watch->tick);
 	ev_timer_stop(watch->loop, &watch->retry);
 	ev_timer_stop(watch->loop, &watch->settle);

@@ -28,6 +28,7 @@
 #define WATCH_ERROR_MAX 256
 
 #define WATCH_PATTERN_MAX (2 * CONTROL_PREFIX_MAX + 32)
+#define WATCH_MASTER_S 5.0          /* between two attempts to reach the master of a replica */
 #define WATCH_WRITES_MAX 4096       /* the agent's own findings under way */
 
 enum watch_state {

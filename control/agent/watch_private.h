@@ -1,4 +1,4 @@
-/* watch_private.h - the state that watch.c and watch_write.c share. */
+/* watch_private.h - the state that watch.c, watch_write.c and watch_master.c share. */
 #ifndef WAXSEAL_WATCH_PRIVATE_H
 #define WAXSEAL_WATCH_PRIVATE_H
 
@@ -22,6 +22,9 @@ struct watch {
 	char host[CONTROL_TEXT_MAX];
 	uint16_t port;
 	redisAsyncContext *line[LINES]; /* both NULL while connecting: Sentinels are being asked */
+	redisAsyncContext *master;      /* of the replica that the lines are with; NULL */
+	bool master_ready;
+	double master_asked;
 	double heard[LINES]; /* when each last answered */
 	double asked;        /* last PING */
 	double ticked;
@@ -35,5 +38,9 @@ struct watch {
 	char error[WATCH_ERROR_MAX], write_error[WATCH_ERROR_MAX];
 	struct watch_counts counts;
 };
+
+/* watch_master.c */
+void watch_master_wanted(struct watch *watch); /* a write was refused with READONLY */
+void watch_master_close(struct watch *watch);
 
 #endif

@@ -7,16 +7,18 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void on_written(redisAsyncContext *ac, void *memory, void *data)
 {
 	const redisReply *reply = memory;
 	struct watch *watch = ac->data;
 
-	if (!reply || ac != watch->line[COMMANDS])
+	if (ac->data && ac == watch->line[COMMANDS] && reply)
+		watch->heard[COMMANDS] = ev_now(watch->loop);
+	watch->writes -= watch->writes > 0;
+	if (!reply)
 		return;
-	watch->heard[COMMANDS] = ev_now(watch->loop);
-	watch->writes--;
 	if (reply->type != REDIS_REPLY_ERROR) {
 		if (watch->refused_verb == (intptr_t)data) /* another command may be allowed all the time */
 			watch->write_error[0] = 0;
@@ -25,13 +27,16 @@ static void on_written(redisAsyncContext *ac, void *memory, void *data)
 	watch->counts.writes_refused++;
 	watch->refused_verb = (intptr_t)data;
 	snprintf(watch->write_error, sizeof(watch->write_error), "%.200s", reply->str);
+	if (!strncmp(reply->str, "READONLY", 8))
+		watch_master_wanted(watch);
 }
 
 bool watch_write(struct watch *watch, int argc, const char *const *argv)
 {
 	if (watch->state != WATCH_LIVE || !watch->line[COMMANDS] || watch->writes == WATCH_WRITES_MAX)
 		return false;
-	if (redisAsyncCommandArgv(watch->line[COMMANDS], on_written, (void *)(intptr_t)argv[0][0], argc, (const char **)argv, NULL) != REDIS_OK)
+	redisAsyncContext *ac = watch->master_ready ? watch->master : watch->line[COMMANDS];
+	if (redisAsyncCommandArgv(ac, on_written, (void *)(intptr_t)argv[0][0], argc, (const char **)argv, NULL) != REDIS_OK)
 		return false;
 	watch->writes++;
 	watch->counts.writes++;

@@ -1,0 +1,227 @@
+"""Redis as it is run, and every kind of outage of it: what is in force stays, it is seen, and it heals by itself.
+
+test_control.py has the flush, the refused and the stopped one, the ACL user, the database and TCP; test_outages.py the same
+with sessions, and the Sentinel.
+"""
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+import redis
+
+from control_box import box, live, until  # noqa: F401
+from dns_server import Dns
+
+pytestmark = pytest.mark.sanitize
+
+
+class Slow:
+    """Between agent and Redis: passes bytes on, each way, no sooner than `delay` later; or not at all while `hangs`."""
+
+    def __init__(self, path, target):
+        self.target, self.delay, self.hangs = str(target), 0.0, False
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                try:
+                    far.connect(self.target)
+                except OSError:
+                    near.close()
+                    continue
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self.pump, args=pair, daemon=True).start()
+
+    def pump(self, source, sink):
+        with contextlib.suppress(OSError):
+            while True:
+                data = source.recv(65536)
+                while self.hangs:
+                    time.sleep(0.05)
+                time.sleep(self.delay)
+                if not data:
+                    break
+                sink.sendall(data)
+        for s in (source, sink):
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.fixture
+def between(box):
+    """The agent reaches Redis through the test."""
+    proxy = Slow(box.folder / "between.sock", box.socket)
+    box.redis_lines = f"address = unix:{box.folder}/between.sock\n"
+    box.configure()
+    box.start_redis()
+    box.client.hset("waxseal:policy:first.example", mapping={"level": "encrypt"})
+    box.start_agent()
+    until("the first rule is in the image", lambda: box.level("first.example") == "encrypt")
+    yield proxy
+    proxy.close()
+
+
+def stop(box, between):
+    box.server.send_signal(signal.SIGSTOP)
+    return lambda: box.server.send_signal(signal.SIGCONT)
+
+
+def kill(box, between):
+    box.stop_redis()
+
+    def heal():
+        box.socket.unlink(missing_ok=True)
+        box.start_redis()
+        box.client.hset("waxseal:policy:first.example", mapping={"level": "encrypt"})
+    return heal
+
+
+def hang(box, between):
+    between.hangs = True
+
+    def heal():
+        between.hangs = False
+    return heal
+
+
+def loading(box, between):
+    """Every answer is an error, as while a big dump is read."""
+    box.client.execute_command("ACL", "SETUSER", "default", "-@all", "+acl")
+    return lambda: box.client.execute_command("ACL", "SETUSER", "default", "+@all")
+
+
+@pytest.mark.parametrize("outage", [stop, kill, hang, loading])
+def test_an_outage_leaves_what_is_in_force(box, between, outage):
+    before = box.image.read_bytes()
+    heal = outage(box, between)
+    until("it is seen", lambda: box.redis_state() != "live", 10)
+    until("and why", lambda: box.agent_json()["redis"]["error"], 10)
+    assert "redis" in box.run("status", code=1).stdout.lower()
+    assert box.image.read_bytes() == before
+    heal()
+    until("it heals by itself", lambda: box.redis_state() == "live", 15)
+    box.client.hset("waxseal:policy:after.example", mapping={"level": "encrypt"})
+    until("an edit", lambda: box.level("after.example") == "encrypt")
+    assert box.level("first.example") == "encrypt"
+
+
+def test_a_slow_redis_is_no_outage(box, between):
+    between.delay = 0.4
+    failures = box.agent_json()["counts"]["failures"]
+    for i in range(3):
+        box.client.hset("waxseal:policy:slow.example", mapping={"level": ("encrypt", "verify", "block")[i]})
+        until("the edit", lambda i=i: box.level("slow.example") == ("encrypt", "verify", "block")[i], 10)
+    assert box.redis_state() == "live" and box.agent_json()["counts"]["failures"] == failures
+
+
+def test_older_data_are_believed(box):
+    """What Redis has after a restart from an old dump is what the operator has: rules of then, no more and no fewer."""
+    box.start_redis("--dbfilename", "dump.rdb")
+    box.client.hset("waxseal:policy:old.example", mapping={"level": "may"})
+    box.client.save()
+    box.client.hset("waxseal:policy:old.example", mapping={"level": "block"})
+    box.client.hset("waxseal:policy:new.example", mapping={"level": "encrypt"})
+    box.start_agent()
+    until("both", lambda: box.level("new.example") == "encrypt" and box.level("old.example") == "block")
+    box.stop_redis()
+    box.socket.unlink(missing_ok=True)
+    until("it is seen", lambda: box.redis_state() != "live")
+    box.start_redis("--dbfilename", "dump.rdb")
+    until("the rules of then", lambda: box.level("old.example") == "may" and box.level("new.example") is None, 15)
+    until("live again", lambda: box.redis_state() == "live")
+
+
+WRONG = {"SET": "x", "LPUSH": "x", "SADD": "x"}
+
+
+def test_keys_of_wrong_types_are_refused_alone(live):
+    for verb, value in WRONG.items():
+        live.client.execute_command(verb, f"waxseal:policy:{verb.lower()}.example", value)
+        live.client.execute_command(verb, f"waxseal:discovered:{verb.lower()}.example", value)
+        live.client.execute_command(verb, f"waxseal:posture:10.77.0.{len(verb)}", value)
+        live.client.execute_command(verb, f"waxseal:seen:10.77.0.{len(verb)}", value)
+    live.client.lpush("waxseal:generation", "x")
+    live.client.hset("waxseal:policy:good.example", mapping={"level": "encrypt"})
+    until("the good one", lambda: live.level("good.example") == "encrypt")
+    until("each is told", lambda: set(live.refused()) == {f"waxseal:policy:{verb.lower()}.example" for verb in WRONG})
+    live.client.delete("waxseal:generation", *[f"waxseal:policy:{verb.lower()}.example" for verb in WRONG])
+    until("none", lambda: not live.refused())
+    assert live.redis_state() == "live"
+
+
+def test_a_million_keys_of_others(box):
+    box.start_redis("--enable-debug-command", "yes")
+    box.client.execute_command("DEBUG", "POPULATE", 500000, "waxseal:seen:10.0")
+    box.client.execute_command("DEBUG", "POPULATE", 500000, "other")
+    box.client.hset("waxseal:policy:first.example", mapping={"level": "encrypt"})
+    box.start_agent(live=False)
+    until("its rule", lambda: box.level("first.example") == "encrypt", 60)
+    until("live", lambda: box.redis_state() == "live", 60)
+    box.client.hset("waxseal:policy:second.example", mapping={"level": "encrypt"})
+    until("an edit", lambda: box.level("second.example") == "encrypt", 10)
+
+
+@pytest.fixture
+def replica(box):
+    """The agent reads from a replica; the master is another server on TCP, which the test may end."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    path = box.folder / "master.sock"
+    process = subprocess.Popen(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", str(path), "--save", "", "--dir",
+                                str(box.folder), "--repl-diskless-sync-delay", "0"], stdout=subprocess.DEVNULL)
+    box.master = redis.Redis(unix_socket_path=str(path), decode_responses=True)
+    until("the master answers", lambda: path.exists() and box.master.ping())
+    box.start_redis("--replicaof", "127.0.0.1", str(port))
+    until("the replica is in step", lambda: box.client.info("replication")["master_link_status"] == "up")
+    dns = Dns()
+    dns.set("one.test", "A", "10.77.1.1")
+    dns.set("two.test", "A", "10.77.1.2")
+    box.dns_lines = f"servers = 127.0.0.1@{dns.port}\nttl_min_s = 1\n[probe]\nenabled = no\n"
+    box.configure()
+    box.master_process = process
+    yield box
+    dns.close()
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+
+
+def test_findings_go_to_the_master_of_a_replica(replica):
+    replica.master.hset("waxseal:policy:one.test", mapping={"level": "encrypt"})
+    replica.start_agent()
+    until("the rule", lambda: replica.level("one.test") == "encrypt")
+    until("the finding, at the master", lambda: replica.master.hget("waxseal:discovered:one.test", "addresses") == "one.test=10.77.1.1", 20)
+    until("and by way of it here", lambda: replica.client.hget("waxseal:discovered:one.test", "addresses"))
+    until("no complaint is left", lambda: replica.agent_json()["redis"]["write_error"] == "", 10)
+    assert replica.master.exists(f"waxseal:appliance:{replica.folder.name[:60]}")
+
+
+def test_a_replica_without_its_master(replica):
+    replica.master.hset("waxseal:policy:one.test", mapping={"level": "encrypt"})
+    until("it is here", lambda: replica.client.exists("waxseal:policy:one.test"))
+    replica.master_process.kill()
+    replica.master_process.wait()
+    replica.start_agent()
+    until("the rule", lambda: replica.level("one.test") == "encrypt")
+    until("it is told that nothing can be written", lambda: "READONLY" in replica.agent_json()["redis"]["write_error"])
+    assert replica.redis_state() == "live"
+    replica.client.execute_command("REPLICAOF", "NO", "ONE")
+    replica.client.hset("waxseal:policy:two.test", mapping={"level": "encrypt"})
+    until("an edit", lambda: replica.level("two.test") == "encrypt")
+    until("what was refused is told after all", lambda: replica.client.hget("waxseal:discovered:one.test", "addresses"), 30)
+    assert os.path.exists(replica.image)
