@@ -1,6 +1,7 @@
 /*
  * answers_print.c - the answers for people: a table of them, what each server is known by, and the last refusals.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "answers.h"
@@ -54,6 +55,24 @@ static void print_age(const json_t *server, const char *name, const char *what, 
 		fprintf(out, "; %s %s ago", what, table_age(now_s > at ? now_s - at : 0, age));
 }
 
+/* The agent's own words: what the image has of a probe is less. */
+static void print_posture(const json_t *posture, uint64_t now_s, FILE *out)
+{
+	uint64_t at = strtoull(link_text(posture, "time"), NULL, 10), ends = strtoull(link_text(posture, "not_after"), NULL, 10);
+	char age[TABLE_AGE_MAX];
+
+	fprintf(out, "; probed %s ago: %s", table_age(now_s > at ? now_s - at : 0, age),
+		*link_text(posture, "version") ? link_text(posture, "version") : "no TLS");
+	if (*link_text(posture, "chain"))
+		fprintf(out, ", certificate %s", link_text(posture, "chain"));
+	if (ends)
+		fprintf(out, ", ends %s%s", ends > now_s ? "in " : "since ", table_age(ends > now_s ? ends - now_s : now_s - ends, age));
+	if (*link_text(posture, "dane"))
+		fprintf(out, ", DANE %s", link_text(posture, "dane"));
+	if (*link_text(posture, "error"))
+		fprintf(out, " (%s)", link_text(posture, "error"));
+}
+
 /* What these answers rest upon. */
 static void print_grounds(const json_t *server, uint64_t now_s, FILE *out)
 {
@@ -69,8 +88,11 @@ static void print_grounds(const json_t *server, uint64_t now_s, FILE *out)
 	print_age(server, "session", "last session", now_s, out);
 	print_age(server, "starttls_seen", "STARTTLS seen", now_s, out);
 	fprintf(out, "; TLSA %s", link_text(server, "tlsa"));
-	print_age(probe, "at", "probed", now_s, out);
-	if (probe)
+	if (json_object_get(server, "posture"))
+		print_posture(json_object_get(server, "posture"), now_s, out);
+	else
+		print_age(probe, "at", "probed", now_s, out);
+	if (probe && !json_object_get(server, "posture"))
 		fprintf(out, ": %s, certificate %s", *link_text(probe, "version") ? link_text(probe, "version") : "no TLS", link_text(probe, "chain"));
 	if (percent)
 		fprintf(out, "; %s is enforced for %u %% of the connections, the others are observed", percent_of, (unsigned)percent);

@@ -25,6 +25,8 @@ void explain_in_place(const struct policy_image *image, json_t *rules, const cha
 void explain_client(const struct policy_image *image, json_t *rules, const uint8_t client[16]);
 /* What stands in Redis for it and does not hold: [{rule, state: "expired" or "refused", why}]. explain_redis.c */
 json_t *explain_not_in_force(const struct cli *cli, const char *domain, uint64_t now_s);
+/* Adds to each answer (answers.h) the last probe of its server, as the agent keeps it: "posture". explain_redis.c */
+void explain_postures(const struct cli *cli, json_t *answers);
 /* explain_rules() as a table. */
 void explain_print(const json_t *rules, FILE *out);
 

@@ -1,8 +1,9 @@
 /*
- * explain_redis.c - rules that stand in Redis for a domain and do not hold: ended by themselves, or refused.
+ * explain_redis.c - what only Redis knows: rules that stand there for a domain and do not hold, and postures.
  *
- * Enters: the keys under which the domain's rule would be looked for. Leaves: a line for each that is not in force, with
- * whose it is. Silent where Redis does not answer: waxseal status says that.
+ * Enters: the keys under which the domain's rule would be looked for, servers' addresses. Leaves: a line for each rule
+ * that has ended by itself or is refused, with whose it is; the last probe of each server. Silent where Redis does not
+ * answer: waxseal status says that.
  */
 #include <string.h>
 
@@ -70,4 +71,32 @@ json_t *explain_not_in_force(const struct cli *cli, const char *domain, uint64_t
 	json_decref(hashes);
 	json_decref(keys);
 	return out;
+}
+
+void explain_postures(const struct cli *cli, json_t *answers)
+{
+	char error[CLI_ERROR_MAX];
+	redisContext *redis = json_array_size(answers) ? link_redis(cli, error, sizeof(error)) : NULL;
+	json_t *server, *hash, *value;
+	const char *name;
+	size_t i;
+
+	json_array_foreach(answers, i, server)
+	{
+		redisReply *reply = redis ? link_command(redis, error, sizeof(error), "HGETALL %sposture:%s", cli->config.redis_prefix,
+							 link_text(server, "server")) : NULL;
+		if (!reply)
+			break;
+		hash = redisrules_hash(reply);
+		freeReplyObject(reply);
+		if (json_is_object(hash)) {
+			json_t *posture = json_object();
+			json_object_foreach(hash, name, value)
+				link_json_set(posture, name, json_string_value(value));
+			json_object_set_new(server, "posture", posture);
+		}
+		json_decref(hash);
+	}
+	if (redis)
+		redisFree(redis);
 }

@@ -129,6 +129,7 @@ int explain_run(struct cli *cli)
 	json_t *answers = answers_of(image, &(struct answers_query){
 		.domain = *asked.domain ? asked.domain : NULL, .addr = asked.has_addr ? asked.addr : NULL,
 		.client = asked.has_client ? asked.client : NULL, .inbound = asked.inbound, .known = known, .source = &source});
+	explain_postures(cli, json_object_get(answers, "answers"));
 	if (cli->json) {
 		json_t *object = json_object();
 		if (known)

@@ -119,6 +119,55 @@ static void print_addresses(const char *text, FILE *out)
 	free(copy);
 }
 
+static void print_age(const char *before, const char *text, uint64_t now_s, FILE *out)
+{
+	uint64_t at = strtoull(text, NULL, 10);
+	char age[TABLE_AGE_MAX];
+
+	if (at)
+		fprintf(out, "%s%s ago", before, table_age(now_s > at ? now_s - at : 0, age));
+}
+
+/* The policy in force, and how the last look went: either may be without the other (RFC 8461, section 3.3). */
+static void print_sts(const json_t *known, uint64_t now_s, FILE *out)
+{
+	const char *look = link_text(known, "sts"), *mode = link_text(known, "sts_mode"), *error = link_text(known, "sts_error");
+
+	if (!*look && !*mode)
+		return;
+	fprintf(out, "MTA-STS: %s", *mode ? mode : "no policy");
+	if (*mode)
+		fprintf(out, ", servers %s, id %s", link_text(known, "sts_mx"), link_text(known, "sts_id"));
+	if (*mode)
+		print_age(", fetched ", link_text(known, "sts_time"), now_s, out);
+	fprintf(out, "; last look: %s%s%s", *look ? look : "not yet", *error ? ": " : "", error);
+	print_age(", ", link_text(known, "sts_checked"), now_s, out);
+	fputs(".\n", out);
+}
+
+/* "mx1.a.example=STATE@TIME[,U-S-M-HEX]... ..." */
+static void print_tlsa(const json_t *known, uint64_t now_s, FILE *out)
+{
+	char *copy = strdup(link_text(known, "tlsa")), *outer = NULL;
+
+	for (char *host = copy ? strtok_r(copy, " ", &outer) : NULL; host; host = strtok_r(NULL, " ", &outer)) {
+		char *state = strchr(host, '='), *at = state ? strchr(state, '@') : NULL, *records = at ? strchr(at, ',') : NULL;
+		if (!state)
+			continue;
+		*state++ = 0;
+		if (at)
+			*at++ = 0;
+		if (records)
+			*records++ = 0;
+		fprintf(out, "TLSA of %s: %s", host, state);
+		print_age(", ", at ? at : "", now_s, out);
+		if (records)
+			fprintf(out, ": %.160s", records);
+		fputs(".\n", out);
+	}
+	free(copy);
+}
+
 void known_print(const json_t *known, const char *domain, uint64_t now_s, FILE *out)
 {
 	uint64_t time = strtoull(link_text(known, "time"), NULL, 10);
@@ -136,4 +185,6 @@ void known_print(const json_t *known, const char *domain, uint64_t now_s, FILE *
 	if (*error)
 		fprintf(out, "The last question failed, and what was known is kept: %s\n", error);
 	print_addresses(link_text(known, "addresses"), out);
+	print_tlsa(known, now_s, out);
+	print_sts(known, now_s, out);
 }

@@ -129,6 +129,29 @@ def test_mta_sts_and_dane_in_the_place_of_a_rule(explain):
     assert "STARTTLS seen 2 min ago; TLSA none; probed " in page and " ago: TLSv1.2, certificate self-signed." in page
 
 
+def test_what_the_agent_keeps_in_redis(explain):
+    """MX, TLSA, MTA-STS and postures with their ages."""
+    box, now = explain.box, int(time.time())
+    box.start_redis()
+    box.dns_lines = "enabled = yes\n"
+    box.configure(f"[events]\nfile = {box.folder}/events.json\n")
+    box.client.hset("waxseal:discovered:a.example", mapping={
+        "mx": "mx.a.example", "addresses": "mx.a.example=192.0.2.1", "time": now - 180, "ttl": 300,
+        "tlsa": f"mx.a.example=secure@{now - 240},3-1-1-ab12", "sts": "sts-policy-fetch-error", "sts_error": "HTTP 404 \033[2J",
+        "sts_checked": now - 60, "sts_mode": "enforce", "sts_mx": "mx.a.example *.b.example", "sts_id": "7", "sts_time": now - 7200})
+    box.client.hset("waxseal:posture:192.0.2.1", mapping={
+        "time": now - 600, "version": "TLSv1.3", "chain": "expired", "not_after": now - 86400, "dane": "matched", "error": "\033]0;x"})
+    told = explain("* may\na.example encrypt\n", [], "a.example")
+    assert told["answers"][0]["server"] == "192.0.2.1" and told["answers"][0]["posture"]["chain"] == "expired"
+    page = box.run("explain", "a.example").stdout
+    for part in ("Mail for a.example goes to: mx.a.example; the DNS said so 3 min ago (Redis).", "TLSA of mx.a.example: secure, 4 min ago: 3-1-1-ab12.",
+                 "MTA-STS: enforce, servers mx.a.example *.b.example, id 7, fetched 2 h ago; last look: sts-policy-fetch-error: HTTP 404 ?[2J, ",
+                 "probed 10 min ago: TLSv1.3, certificate expired, ends since ",
+                 ", DANE matched (?]0;x)"):
+        assert part in page, page
+    assert "\033" not in page
+
+
 def test_a_rule_that_ends_by_itself(waxseald, live):
     """It ends within a second of its time, and says whose it was."""
     live.client.hset("waxseal:policy:later.example", mapping={"level": "may", "expires": int(time.time()) + 86400, "owner": "bob", "reason": "moving"})
