@@ -41,11 +41,15 @@ static void put_number(FILE *out, const char *name, unsigned long long value)
 	fprintf(out, " %s=%llu", name, value);
 }
 
-static const char *protocol_floor(uint16_t version)
+static void put_protocols(FILE *out, const struct image_rule *rule)
 {
-	static const char *const names[] = {">=TLSv1", ">=TLSv1.1", ">=TLSv1.2", ">=TLSv1.3"};
+	static const char *const names[] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
+	const char *floor = rule->protocol_min ? names[(rule->protocol_min - 0x0301) & 3] : "";
+	const char *ceiling = rule->protocol_max ? names[(rule->protocol_max - 0x0301) & 3] : "";
+	char text[48];
 
-	return version >= 0x0301 && version <= 0x0304 ? names[version - 0x0301] : "";
+	snprintf(text, sizeof(text), "%s%s%s%s%s", *floor ? ">=" : "", floor, *floor && *ceiling ? ":" : "", *ceiling ? "<=" : "", ceiling);
+	put(out, "protocols", text);
 }
 
 static char *attributes_of(const struct policy_image *image, const struct image_rule *rule)
@@ -60,7 +64,7 @@ static char *attributes_of(const struct policy_image *image, const struct image_
 		fprintf(out, "%s%s", i ? ":" : " match=", policy_match(image, rule, i));
 	if (rule->fingerprint_count)
 		put_number(out, "fingerprints", rule->fingerprint_count);
-	put(out, "protocols", protocol_floor(rule->protocol_min));
+	put_protocols(out, rule);
 	put(out, "ciphers", policy_string(image, rule->ciphers));
 	put(out, "exclude", policy_string(image, rule->exclude));
 	put(out, "servername", policy_string(image, rule->servername));

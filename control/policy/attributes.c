@@ -175,7 +175,7 @@ static void print_nets(const struct attribute *a, const struct rule *rule, FILE 
 static int parse_protocols(const struct attribute *a, struct rule *rule, const char *value, struct why *why)
 {
 	(void)a;
-	return protocols_parse(value, &rule->values.protocol_min, why);
+	return protocols_parse(value, &rule->values.protocol_min, &rule->values.protocol_max, why);
 }
 
 static void print_protocols(const struct attribute *a, const struct rule *rule, FILE *out)
@@ -183,6 +183,8 @@ static void print_protocols(const struct attribute *a, const struct rule *rule, 
 	(void)a;
 	if (rule->values.protocol_min)
 		fprintf(out, ">=%s", protocol_name(rule->values.protocol_min));
+	if (rule->values.protocol_max)
+		fprintf(out, ":<=%s", protocol_name(rule->values.protocol_max));
 }
 
 static int parse_percent(const struct attribute *a, struct rule *rule, const char *value, struct why *why)
@@ -296,8 +298,8 @@ static const struct attribute attributes[] = {
 	ROW("match", "hostname, nexthop, dot-nexthop, mx.example.org, .example.org or *.example.org, with ':' between",
 	    "names accepted in the certificate; default hostname for verify, nexthop:dot-nexthop for secure", parse_match,
 	    print_match, match, ALL_KINDS),
-	ROW("protocols", ">=TLSv1.2",
-	    "lowest TLS version; default >=TLSv1.2 from encrypt on (Postfix: >=TLSv1), none below that", parse_protocols,
+	ROW("protocols", ">=TLSv1.2, or as Postfix has it",
+	    "lowest TLS version, and for upgrades the highest; default >=TLSv1.2 from encrypt on (Postfix: >=TLSv1), none below that", parse_protocols,
 	    print_protocols, values, ALL_KINDS),
 	ROW("ciphers", "OpenSSL's names with ':' between, or high, medium", "ciphers offered in an upgrade", parse_ciphers,
 	    print_text, ciphers, ALL_KINDS),

@@ -89,6 +89,8 @@ static uint32_t add_rule(struct compiler *c, const struct rule *rule, const char
 	out->origin = (uint8_t)origin;
 	if (out->protocol_min < PROTOCOL_MODERN) /* RFC 8461, section 4.2 */
 		out->protocol_min = PROTOCOL_MODERN;
+	if (out->protocol_max < out->protocol_min)
+		out->protocol_max = 0;
 	if (!attribute_given(rule, "overload"))
 		out->overload = PASS_RESET;
 	return index;

@@ -93,8 +93,8 @@ int token_parse(const char *text, const char *what, char out[TOKEN_MAX + 1], str
 int net_parse(const char *text, struct net *out, struct why *why);
 void net_print(const struct net *net, char out[NET_TEXT_MAX]);
 
-/* protocols.c: Postfix's forms to a floor, as a wire version */
-int protocols_parse(const char *text, uint16_t *floor, struct why *why);
+/* protocols.c: Postfix's forms to a floor and a ceiling (0: none), as wire versions */
+int protocols_parse(const char *text, uint16_t *floor, uint16_t *ceiling, struct why *why);
 const char *protocol_name(uint16_t version);
 
 /* times.c: Unix seconds or RFC 3339 */

@@ -1,9 +1,9 @@
 /*
- * protocols.c - Postfix's ways to name TLS versions, reduced to a floor.
+ * protocols.c - Postfix's ways to name TLS versions, reduced to a floor and a ceiling.
  *
- * Enters: ">=TLSv1.2", "TLSv1.2", "TLSv1.2 TLSv1.3", "!SSLv2 !SSLv3 !TLSv1 !TLSv1.1", with blanks, commas or
- * colons between. Leaves: the lowest TLS version allowed. A rule has a floor and no ceiling: "TLSv1.2"
- * alone means 1.2 or later. Refuses: holes, ceilings, and a floor below TLS 1.0.
+ * Enters: ">=TLSv1.2", "TLSv1.2", "TLSv1.2 TLSv1.3", "!SSLv2 !SSLv3 !TLSv1 !TLSv1.1", "<=TLSv1.2", with blanks, commas or
+ * colons between. Leaves: the lowest TLS version allowed, and the highest, 0 where that is the newest: "TLSv1.2" alone is 1.2
+ * and no other. Refuses: holes, and a floor below TLS 1.0.
  */
 #include "private.h"
 
@@ -38,7 +38,7 @@ static int find(const char *name)
 /* What a list has said, as bits of protocols[]. */
 struct said {
 	unsigned included, excluded;
-	int floor; /* of ">=", or -1 */
+	int floor, ceiling; /* of ">=" and "<=", or -1 */
 };
 
 static int take(struct said *said, const char *item, struct why *why)
@@ -50,46 +50,46 @@ static int take(struct said *said, const char *item, struct why *why)
 		return why_set(why, "%.40s: not a protocol; one of TLSv1 TLSv1.1 TLSv1.2 TLSv1.3, as in >=TLSv1.2", item);
 	if (item[0] == '!')
 		said->excluded |= 1u << at;
-	else if (item[0] == '<' && at != PROTOCOLS - 1)
-		return why_set(why, "%.40s: there is a floor and no ceiling; write >=%s", item, protocols[at < 2 ? 2 : at].name);
-	else if (item[0] != '<' && at < FIRST_TLS)
+	else if (at < FIRST_TLS)
 		return why_set(why, "%.40s: SSL is never spoken; the lowest is >=TLSv1", item);
 	else if (item[0] == '>')
 		said->floor = at > said->floor ? at : said->floor;
-	else if (item[0] != '<')
+	else if (item[0] == '<')
+		said->ceiling = said->ceiling < 0 || at < said->ceiling ? at : said->ceiling;
+	else
 		said->included |= 1u << at;
 	return 0;
 }
 
-static int floor_of(const struct said *said, struct why *why)
+/* The lowest and the highest of what is allowed. */
+static int range_of(const struct said *said, int *low, int *high, struct why *why)
 {
 	const unsigned all = (1u << PROTOCOLS) - (1u << FIRST_TLS);
 	unsigned allowed = (said->included ? said->included : all) & ~said->excluded;
-	int low = FIRST_TLS;
 
 	if (said->floor >= 0)
 		allowed &= ~((1u << said->floor) - 1);
+	if (said->ceiling >= 0)
+		allowed &= (2u << said->ceiling) - 1;
 	if (!allowed)
 		return why_set(why, "leaves no version; write a floor, such as >=TLSv1.2");
-	while (!(allowed & 1u << low))
-		low++;
-	/* Holes, and a highest version that is excluded by name. An include list may end early: it is a floor. */
-	if (said->excluded & all & ~((1u << low) - 1))
-		return why_set(why, "excludes a version above %s, which stays; write a floor, such as >=TLSv1.2",
-			       protocols[low].name);
-	for (int i = low; said->included >> i; i++)
+	for (*low = FIRST_TLS; !(allowed & 1u << *low);)
+		++*low;
+	for (*high = PROTOCOLS - 1; !(allowed & 1u << *high);)
+		--*high;
+	for (int i = *low; i < *high; i++)
 		if (!(allowed & 1u << i))
 			return why_set(why, "leaves out %s between others; write a floor, such as >=TLSv1.2", protocols[i].name);
-	return low;
+	return 0;
 }
 
-int protocols_parse(const char *text, uint16_t *floor, struct why *why)
+int protocols_parse(const char *text, uint16_t *floor, uint16_t *ceiling, struct why *why)
 {
-	struct said said = {.floor = -1};
+	struct said said = {.floor = -1, .ceiling = -1};
 	const char *cursor = text;
 	bool any = false;
 	char item[48];
-	int more, low;
+	int more, low = 0, high = 0;
 
 	while ((more = item_next(&cursor, " ,:", item, sizeof(item))) == 1) {
 		int err = take(&said, item, why);
@@ -100,9 +100,9 @@ int protocols_parse(const char *text, uint16_t *floor, struct why *why)
 	}
 	if (more < 0 || !any)
 		return why_set(why, "not a list of protocols; write a floor, such as >=TLSv1.2");
-	low = floor_of(&said, why);
-	if (low < 0)
-		return low;
+	if (range_of(&said, &low, &high, why) != 0)
+		return -EINVAL;
 	*floor = protocols[low].version;
+	*ceiling = high == PROTOCOLS - 1 ? 0 : protocols[high].version;
 	return 0;
 }

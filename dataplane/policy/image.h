@@ -111,7 +111,9 @@ struct image_rule {
 	                          what is in force meanwhile. At most IMAGE_OTHERWISE_MAX steps lead to an end */
 	uint64_t expires;      /* seconds, Unix time; 0: never */
 	uint8_t origin;        /* enum policy_origin */
-	uint8_t reserved[7];
+	uint8_t reserved0;
+	uint16_t protocol_max; /* highest TLS version that an upgrade offers, not below protocol_min; 0: any */
+	uint8_t reserved[4];
 };
 
 /* enum policy_pin: of what `sha256` is. */

@@ -228,6 +228,8 @@ static int check_rule_values(struct check *c, uint32_t i, const struct image_rul
 			return check_bad(c, "rules[%u]: %s is %u, must be at most %u", i, values[k].field, values[k].value, values[k].max);
 	if (r->protocol_min != 0 && (r->protocol_min < 0x0301 || r->protocol_min > 0x0304))
 		return check_bad(c, "rules[%u]: protocol_min is 0x%04x, must be 0 or 0x0301 to 0x0304", i, r->protocol_min);
+	if (r->protocol_max != 0 && (r->protocol_max < 0x0301 || r->protocol_max > 0x0304 || r->protocol_max < r->protocol_min))
+		return check_bad(c, "rules[%u]: protocol_max is 0x%04x, must be 0 or protocol_min to 0x0304", i, r->protocol_max);
 	return 0;
 }
 

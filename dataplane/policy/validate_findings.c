@@ -49,7 +49,7 @@ int check_otherwise(struct check *c)
 			return check_bad(c, "rules[%u]: level %s has no otherwise", i, policy_level_name((enum policy_level)r->level));
 		if (r->origin != ORIGIN_OPERATOR && r->kind != POLICY_DOMAIN)
 			return check_bad(c, "rules[%u]: kind %u, a discovered rule is a domain's", i, r->kind);
-		if (!ZERO(r->reserved))
+		if (r->reserved0 || !ZERO(r->reserved))
 			return check_bad(c, "rules[%u]: reserved is not 0", i);
 	}
 	for (uint32_t i = 0; i < count; i++)

@@ -221,6 +221,16 @@ const char *choose_servername(const struct takeover *t, const struct image_rule 
 	return is_hostname(t->params.server_name) ? t->params.server_name : "";
 }
 
+/* The lower of two ceilings, unless the floor lies above: a minimum goes before a maximum. */
+static uint16_t ceiling_of(const struct image_rule *rule, const struct image_rule *other, uint16_t floor)
+{
+	uint16_t ceiling = rule->protocol_max, second = other ? other->protocol_max : 0;
+
+	if (second && (!ceiling || second < ceiling))
+		ceiling = second;
+	return ceiling < floor ? 0 : ceiling;
+}
+
 void choose_tls(const struct takeover *t, const struct image_rule *rule, const char *nexthop, struct tls_choice *out)
 {
 	const struct policy_image *image = image_of(t);
@@ -233,11 +243,13 @@ void choose_tls(const struct takeover *t, const struct image_rule *rule, const c
 		other = NULL;
 	}
 	const char *ciphers = policy_string(image, rule->ciphers);
+	uint16_t floor = other && other->protocol_min > rule->protocol_min ? other->protocol_min : rule->protocol_min;
 	snprintf(out->exclude, sizeof(out->exclude), "%s%s%s", policy_string(image, rule->exclude), other ? ":" : "",
 	         other ? policy_string(image, other->exclude) : "");
 	out->params = (struct tls_client_params){
 		.servername = choose_servername(t, rule, nexthop),
-		.floor = other && other->protocol_min > rule->protocol_min ? other->protocol_min : rule->protocol_min,
+		.floor = floor,
+		.ceiling = ceiling_of(rule, other, floor),
 		.ciphers = !*ciphers && other ? policy_string(image, other->ciphers) : ciphers,
 		.exclude = out->exclude,
 	};

@@ -1,7 +1,7 @@
 /*
  * context.c - what one worker's TLS clients share: trusted roots, an SSL_CTX for each profile, sessions by server.
  *
- * An SSL_CTX is made once for each {floor, ciphers, exclude}, never for a connection: OpenSSL 3 fetches
+ * An SSL_CTX is made once for each {floor, ceiling, ciphers, exclude}, never for a connection: OpenSSL 3 fetches
  * algorithms and takes locks when one is made. Sessions are bounded, and the oldest goes first.
  */
 #include <errno.h>
@@ -20,7 +20,7 @@
 
 struct profile {
 	SSL_CTX *ctx;
-	uint16_t floor;
+	uint16_t floor, ceiling;
 	char ciphers[PROFILE_TEXT_MAX], exclude[PROFILE_TEXT_MAX];
 	TAILQ_ENTRY(profile) list;
 };
@@ -194,7 +194,8 @@ static SSL_CTX *make_profile(struct tls_context *context, const struct tls_clien
 	/* OpenSSL 3 has TLS 1.0 and 1.1 below security level 1 only. What is too weak a rule says by its floor. */
 	SSL_CTX_set_security_level(ctx, params->floor < TLS1_2_VERSION ? 0 : 1);
 	if (SSL_CTX_dane_enable(ctx) <= 0 ||
-	    !SSL_CTX_set_min_proto_version(ctx, params->floor ? params->floor : TLS1_VERSION) || !SSL_CTX_set1_groups_list(ctx, GROUPS) ||
+	    !SSL_CTX_set_min_proto_version(ctx, params->floor ? params->floor : TLS1_VERSION) ||
+	    !SSL_CTX_set_max_proto_version(ctx, params->ceiling) || !SSL_CTX_set1_groups_list(ctx, GROUPS) ||
 	    !cipher_list(list, params->ciphers, params->exclude) || !SSL_CTX_set_cipher_list(ctx, list)) {
 		tls_error_text(text, sizeof(text), "too long");
 		snprintf(error, error_len, "TLS profile: floor %s, ciphers \"%.80s\", exclude \"%.80s\": %s",
@@ -210,10 +211,11 @@ SSL_CTX *tls_context_profile(struct tls_context *context, const struct tls_clien
 	struct profile *profile;
 
 	TAILQ_FOREACH (profile, &context->profiles, list)
-		if (profile->floor == params->floor && !strcmp(profile->ciphers, params->ciphers) && !strcmp(profile->exclude, params->exclude))
+		if (profile->floor == params->floor && profile->ceiling == params->ceiling && !strcmp(profile->ciphers, params->ciphers) &&
+		    !strcmp(profile->exclude, params->exclude))
 			return profile->ctx;
 	if (context->profile_count >= context->profiles_max) {
-		snprintf(error, error_len, "more than %u TLS profiles (floor, ciphers, exclude) are in use", context->profiles_max);
+		snprintf(error, error_len, "more than %u TLS profiles (floor, ceiling, ciphers, exclude) are in use", context->profiles_max);
 		return NULL;
 	}
 	if (strlen(params->ciphers) >= PROFILE_TEXT_MAX || strlen(params->exclude) >= PROFILE_TEXT_MAX) {
@@ -231,6 +233,7 @@ SSL_CTX *tls_context_profile(struct tls_context *context, const struct tls_clien
 	}
 	profile->ctx = ctx;
 	profile->floor = params->floor;
+	profile->ceiling = params->ceiling;
 	strcpy(profile->ciphers, params->ciphers);
 	strcpy(profile->exclude, params->exclude);
 	TAILQ_INSERT_TAIL(&context->profiles, profile, list);

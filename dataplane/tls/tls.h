@@ -57,7 +57,7 @@ struct tls_context; /* one per worker: stores, SSL_CTXs by profile, sessions by 
 struct tls_context_config {
 	const char *ca_file;          /* PEM; NULL: the system's default */
 	uint32_t sessions_max;        /* remembered for resumption */
-	uint32_t profiles_max;        /* distinct {floor, ciphers, exclude} */
+	uint32_t profiles_max;        /* distinct {floor, ceiling, ciphers, exclude} */
 };
 /* NULL with `error` naming the file and what is wrong with it. */
 struct tls_context *tls_context_new(const struct tls_context_config *config, char *error, size_t error_len);
@@ -66,6 +66,7 @@ void tls_context_free(struct tls_context *context);
 struct tls_client_params {
 	const char *servername;  /* SNI; "" : none */
 	uint16_t floor;          /* lowest version to offer; 0: TLS 1.0 */
+	uint16_t ceiling;        /* highest; 0: the newest */
 	const char *ciphers;     /* OpenSSL form; "" : default */
 	const char *exclude;     /* "" : none */
 	const uint8_t *server_key; /* what a session is remembered by: address, port, servername */

@@ -185,6 +185,16 @@ def test_secure_for_all_the_world_waits_for_the_recipient(lab, xdp, compiled):
     assert how(lab, SELF_SIGNED, "selfsigned.lab").startswith("451 4.7.5 Trusted certificate required")
 
 
+@pytest.mark.parametrize("protocols, version", [("TLSv1.2", "TLSv1.2"), ("<=TLSv1.2", "TLSv1.2"), (">=TLSv1.2", "TLSv1.3"),
+                                                ("!TLSv1:!TLSv1.1", "TLSv1.3"), ("!TLSv1.3", "TLSv1.2")])
+def test_versions_as_postfix_names_them(lab, xdp, compiled, protocols, version):
+    compiled([f"* encrypt protocols={protocols}"])
+    message = Message()
+    code, transcript = swaks(lab.client, ipv4("server", TLS), message, f"{message.name}@versions.lab")
+    assert code == 0, transcript
+    assert f"using {version} " in headers(lab.postfix.mail.wait(message), "Received")[0]
+
+
 def test_stripping(lab, xdp, compiled):
     seen = {ipv4("server", PLAIN): int(time.time()) - 60, ipv4("server", TLS): int(time.time()) - 60}
     before = xdp.counter("stripped")

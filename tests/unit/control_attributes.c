@@ -11,6 +11,7 @@ static const struct { const char *key, *name, *value, *printed; } good[] = {
 	{"example.org", "mode", "enforce", NULL},
 	{"example.org", "match", "MX.example.org .example.net,nexthop", "mx.example.org:.example.net:nexthop"},
 	{"example.org", "protocols", "TLSv1.3", ">=TLSv1.3"},
+	{"example.org", "protocols", "TLSv1.2", ">=TLSv1.2:<=TLSv1.2"},
 	{"example.org", "ciphers", "high", "high"},
 	{"example.org", "exclude", "RC4, MD5", "RC4:MD5"},
 	{"example.org", "fingerprints", SHA "|key:" SHA "@2027-01-01", "cert:" SHA ",key:" SHA "@2027-01-01T00:00:00Z"},

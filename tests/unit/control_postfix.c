@@ -73,7 +73,7 @@ static void test_what_postfix_says(void **state)
 	reads("example.org verify match=hostname match=nexthop\n", "example.org level=verify match=hostname:nexthop\n");
 	reads("example.org encrypt protocols=!SSLv2:!SSLv3:!TLSv1 ciphers=high exclude=3DES:aNULL\n",
 	      "example.org level=encrypt protocols=>=TLSv1.1 ciphers=high exclude=3DES:aNULL\n");
-	reads("example.org encrypt, protocols=TLSv1.2,ciphers=medium", "example.org level=encrypt protocols=>=TLSv1.2 ciphers=medium\n");
+	reads("example.org encrypt, protocols=TLSv1.2,ciphers=medium", "example.org level=encrypt protocols=>=TLSv1.2:<=TLSv1.2 ciphers=medium\n");
 	reads("example.org verify { match = hostname : .example.org } servername=hostname",
 	      "example.org level=verify match=hostname:.example.org servername=hostname\n");
 	reads("example.org dane-only\nb.example none\n", "b.example level=none\nexample.org level=dane-only\n");
@@ -100,7 +100,7 @@ static void test_what_no_rule_says(void **state)
 	refuses("example.org half-dane\n", "level=half-dane");
 	refuses("example.org\n", "no level");
 	refuses("example.org encrypt ciphers=export\n", "without security");
-	refuses("example.org encrypt protocols=TLSv1.1:!TLSv1.2\n", "protocols");
+	refuses("example.org encrypt protocols=TLSv1.1:TLSv1.3\n", "protocols");
 	refuses("example.org fingerprint match=AA:BB\n", "hex digits");
 	refuses("example.org fingerprint\n", "no fingerprints");
 	refuses("example.org encrypt colour=red\n", "no such attribute");

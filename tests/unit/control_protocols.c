@@ -1,4 +1,4 @@
-/* control/policy/protocols.c: Postfix's ways to say it, as a floor. */
+/* control/policy/protocols.c: Postfix's ways to say it, as a floor and a ceiling. */
 #include "control_harness.h"
 
 static void floors(void **state)
@@ -8,7 +8,15 @@ static void floors(void **state)
 		{">=TLSv1", "TLSv1", NULL},
 		{">=tlsv1.3", "TLSv1.3", NULL},
 		{">=TLSv1.0", "TLSv1", NULL},
-		{"TLSv1.2", "TLSv1.2", NULL}, /* an include list may end early */
+		{"TLSv1.2", "TLSv1.2..TLSv1.2", NULL}, /* that one and no other, as Postfix has it */
+		{"TLSv1.1:TLSv1.2", "TLSv1.1..TLSv1.2", NULL},
+		{"<=TLSv1.2", "TLSv1..TLSv1.2", NULL},
+		{">=TLSv1.1 <=TLSv1.2", "TLSv1.1..TLSv1.2", NULL},
+		{"<=TLSv1.2 <=TLSv1.1", "TLSv1..TLSv1.1", NULL},
+		{"!TLSv1.3", "TLSv1..TLSv1.2", NULL},
+		{"TLSv1.1:!TLSv1.2", "TLSv1.1..TLSv1.1", NULL},
+		{">=TLSv1.3 <=TLSv1.2", NULL, "leaves no version"},
+		{"<=SSLv3", NULL, "SSL is never spoken"},
 		{"TLSv1.2, TLSv1.3", "TLSv1.2", NULL},
 		{"TLSv1.3:TLSv1.2", "TLSv1.2", NULL},
 		{"!SSLv2, !SSLv3", "TLSv1", NULL},
@@ -21,9 +29,7 @@ static void floors(void **state)
 		{" , ", NULL, "write a floor"},
 		{">=SSLv3", NULL, "SSL is never spoken"},
 		{"SSLv2", NULL, "SSL is never spoken"},
-		{"<=TLSv1.2", NULL, "no ceiling"},
-		{"!TLSv1.3", NULL, "excludes a version above"},
-		{"!TLSv1.1", NULL, "excludes a version above"},
+		{"!TLSv1.1", NULL, "leaves out TLSv1.1"},
 		{"TLSv1 TLSv1.2", NULL, "leaves out TLSv1.1"},
 		{"!TLSv1 !TLSv1.1 !TLSv1.2 !TLSv1.3", NULL, "leaves no version"},
 		{"TLSv1.2 >=TLSv1.3", NULL, "leaves no version"},
@@ -37,10 +43,12 @@ static void floors(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		uint16_t floor = 0;
-		int err = protocols_parse(cases[i].text, &floor, &why);
+		uint16_t floor = 0, ceiling = 0;
+		int err = protocols_parse(cases[i].text, &floor, &ceiling, &why);
+		char range[32];
 
-		h_value(&cases[i], err, protocol_name(floor), &why);
+		snprintf(range, sizeof(range), "%s%s%s", protocol_name(floor), ceiling ? ".." : "", ceiling ? protocol_name(ceiling) : "");
+		h_value(&cases[i], err, range, &why);
 	}
 	assert_string_equal(protocol_name(0x0303), "TLSv1.2");
 	assert_string_equal(protocol_name(0x0300), "?");

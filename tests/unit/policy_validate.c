@@ -143,6 +143,8 @@ static void rules(void **state)
 	REFUSED(made.rules[2].origin = 3, "rules[2]: origin");
 	REFUSED(made.rules[2].protocol_min = 0x0300, "rules[2]: protocol_min");
 	REFUSED(made.rules[2].protocol_min = 0x0305, "rules[2]: protocol_min");
+	REFUSED(made.rules[2].protocol_max = 0x0305, "rules[2]: protocol_max");
+	REFUSED(made.rules[2].protocol_min = 0x0304; made.rules[2].protocol_max = 0x0303, "rules[2]: protocol_max");
 	REFUSED(made.rules[2].match_count = IMAGE_MATCHES_MAX + 1, "rules[2]: matches");
 	REFUSED(made.rules[2].match_count = 3, "rules[2]: matches");
 	REFUSED(made.rules[2].match_first = UINT32_MAX, "rules[2]: matches");

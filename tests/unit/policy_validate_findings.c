@@ -62,7 +62,7 @@ static void rules(void **state)
 	REFUSED(made.rules[2].otherwise = 2, "in each other's place"); /* a walk without end */
 	REFUSED(made.rules[2].otherwise = 4; made.rules[4].otherwise = 2, "in each other's place");
 	REFUSED(made.rules[0].origin = ORIGIN_DANE, "rules[0]: kind");
-	REFUSED(made.rules[2].reserved[6] = 1, "rules[2]: reserved");
+	REFUSED(made.rules[2].reserved[3] = 1, "rules[2]: reserved");
 }
 
 static void hosts(void **state)

@@ -133,6 +133,22 @@ static void test_what_the_dns_refuses_needs_no_tls(void **state)
 	assert_int_equal(decide_rule(w.t, recipient_rule(w.t, "sts.example"), "sts.example").decision.reason, REASON_STS_MX);
 }
 
+static void test_a_ceiling_of_what_is_offered(void **state)
+{
+	struct tls_choice tls;
+
+	(void)state;
+	POLICY("* level=encrypt protocols=TLSv1.2");
+	scene_begin();
+	choose_tls(w.t, session_rules(w.t).rule, NULL, &tls);
+	assert_int_equal(tls.params.floor, 0x0303);
+	assert_int_equal(tls.params.ceiling, 0x0303);
+	POLICY("* level=encrypt protocols=<=TLSv1.2", "client:10.77.0.0/16 level=encrypt protocols=>=TLSv1.3");
+	choose_tls(w.t, session_rules(w.t).rule, NULL, &tls);
+	assert_int_equal(tls.params.floor, 0x0304);
+	assert_int_equal(tls.params.ceiling, 0); /* a minimum goes before a maximum */
+}
+
 static void test_servername_by_the_dns(void **state)
 {
 	static const uint8_t digest[32];
@@ -164,7 +180,8 @@ static void test_stripping_is_seen_and_refused_where_asked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		SCENE(test_what_the_dns_refuses_needs_no_tls), SCENE(test_servername_by_the_dns), SCENE(test_stripping_is_seen_and_refused_where_asked),
+		SCENE(test_what_the_dns_refuses_needs_no_tls), SCENE(test_servername_by_the_dns), SCENE(test_a_ceiling_of_what_is_offered),
+		SCENE(test_stripping_is_seen_and_refused_where_asked),
 		SCENE(test_every_level), SCENE(test_domain_rules_make_it_wait), SCENE(test_clients_minimum),
 		SCENE(test_offer_is_what_both_ask_for), SCENE(test_memory_only_under_may), SCENE(test_servername),
 	};

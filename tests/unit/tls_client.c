@@ -84,6 +84,22 @@ static void test_every_version_one_octet_at_a_time(void **state)
 	}
 }
 
+static void test_no_version_above_the_ceiling(void **state)
+{
+	char error[256];
+	struct tls_client_params params = {.servername = "mx.example", .ceiling = TLS1_2_VERSION, .ciphers = "", .exclude = ""};
+	struct tls_client *client = tls_client_new(t.context, &params, error, sizeof(error));
+	struct peer server = peer_new(true, &t.good, TLS1_VERSION, TLS1_3_VERSION);
+	(void)state;
+	assert_non_null(client);
+	peer_begin(&server, true);
+	tls_client_start(client);
+	pump(client, &server, 4096);
+	assert_int_equal(tls_client_facts(client)->version, TLS1_2_VERSION);
+	tls_client_free(client);
+	peer_free(&server);
+}
+
 static void test_below_the_floor_fails_with_a_reason(void **state)
 {
 	(void)state;
@@ -288,6 +304,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_version_one_octet_at_a_time), cmocka_unit_test(test_below_the_floor_fails_with_a_reason),
+		cmocka_unit_test(test_no_version_above_the_ceiling),
 		cmocka_unit_test(test_garbage_fails), cmocka_unit_test(test_chains),
 		cmocka_unit_test(test_sessions_resume_and_remember_their_proof),
 		cmocka_unit_test(test_sessions_at_the_same_time_resume), cmocka_unit_test(test_a_session_that_is_not_taken_is_replaced),
