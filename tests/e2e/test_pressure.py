@@ -28,7 +28,7 @@ def test_sealed_sessions_and_a_flood(lab, small):
     flood = pressure.generate(lab, "syn", FLOOD_SECONDS)
     said = real.finish()
     after = pressure.memory(small)
-    assert said["answers"] and said["new_mails"]
+    assert said["answers"] >= said["established"]
     assert after["huge"] == before["huge"] == 256 << 20
     assert after["ordinary"] - before["ordinary"] < FLOWS * FLOW_BYTES_MAX, (before, after)
     again = pressure.generate(lab, "records", SESSIONS)  # they are all still there, and pass

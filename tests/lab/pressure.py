@@ -97,12 +97,13 @@ class Books:
 
 
 class Sessions(threading.Thread):
-    """Real ones beside the load: some are established and say NOOP in turn, and new ones send mail, until told to end."""
+    """Real ones beside the load: some are established and say NOOP in turn, and new ones send mail, until told to end. A new
+    one may be broken by a flood: the oldest unfinished handshake gives way to a newer one. None that is established may."""
 
     def __init__(self, lab, established, sealed):
         super().__init__(daemon=True)
         self.lab, self.ending = lab, threading.Event()
-        self.answers, self.slowest, self.mails, self.failed = 0, 0.0, 0, []
+        self.answers, self.slowest, self.mails, self.broken, self.failed = 0, 0.0, 0, 0, []
         self.sink = lab.sink(SINKS)
         self.open = [self.dialogue(sealed(i)) for i in range(established)]
 
@@ -137,28 +138,30 @@ class Sessions(threading.Thread):
         new.join()
 
     def run_new(self):
-        try:
-            while not self.ending.is_set():
-                message = Message()
-                with self.connect() as client:
-                    client.ehlo()
-                    assert client.mail(message, "a@b.example").code == 250
-                    client.quit()
-                assert self.sink.find("a@b.example")
+        while not self.ending.is_set():
+            try:
+                self.send_mail()
                 self.mails += 1
-        except (OSError, EOFError, AssertionError) as error:
-            self.failed.append(f"a new session: {error!r}")
+            except (OSError, EOFError):
+                self.broken += 1
+
+    def send_mail(self):
+        with self.connect() as client:
+            client.ehlo()
+            assert client.mail(Message(), "a@b.example").code == 250
+            client.quit()
 
     def finish(self):
         """The load is over: every session goes on."""
         self.ending.set()
         self.join(3 * PATIENCE)
         assert not self.is_alive() and not self.failed, self.failed
-        during = self.answers
+        during, mails = self.answers, self.mails
         self.ask()
+        self.send_mail()
         for client in self.open:
             client.quit()
-        return {"established": len(self.open), "answers": during, "slowest_s": round(self.slowest, 2), "new_mails": self.mails}
+        return {"established": len(self.open), "answers": during, "slowest_s": round(self.slowest, 2), "new_mails": mails, "new_broken": self.broken}
 
 
 def memory(appliance):
