@@ -67,6 +67,7 @@ help:
 	@echo 'make unit|evasion|golden|sim|sim-linux|bpf-test|e2e|e2e-sanitize|lint|format|fuzz     parts of it'
 	@echo 'make fuzz TIME=60 | fuzz-coverage   search for inputs that break it; what of each source was reached'
 	@echo 'make evasion-mutants   takes out one defence after the other: the evasions must notice'
+	@echo 'make soak         long runs: loss, a million sessions and a flood, leaks  (root)'
 	@echo 'make bench        speed beside the peers; bench-micro: in process   (root)'
 	@echo 'make lab          a standing lab to play in; make lab-down ends it  (root)'
 	@echo 'make install DESTDIR=...'
@@ -222,7 +223,7 @@ bench-micro: $(MICROS) $(B)/bpf/classify.xdp.o $(B)/bpf/classify.dpdk.o
 	@set -e; for m in $(MICROS); do echo "== $$m"; $$m $(B)/bpf; done
 
 # ---- the rest of the tests ----
-.PHONY: golden bpf-test e2e e2e-sanitize lint test demo lab lab-down ci
+.PHONY: golden bpf-test e2e e2e-sanitize soak lint test demo lab lab-down ci
 golden: $(B)/golden/dialogue
 	@WAXSEAL_BUILD=$(B) $(PYTHON) -m pytest -q tests/golden
 $(B)/golden/dialogue: tests/golden/dialogue.c $(B)/lib/smtp.a
@@ -236,6 +237,10 @@ e2e: all $(LABS) setup
 e2e-sanitize: setup
 	@$(MAKE) SANITIZER=address,undefined all
 	@WAXSEAL_BUILD=build/sanitize $(PYTHON) -m pytest -q tests/e2e -m sanitize
+# PARTS: loss flows sessions
+soak: all $(LABS) setup
+	@$(MAKE) SANITIZER=address,undefined all
+	@tests/soak/soak $(PARTS)
 lint:
 	@deploy/lint
 setup:

@@ -49,7 +49,16 @@ class Books:
 
     def __init__(self, lab):
         self.lab, self.appliance = lab, lab.appliance
-        self.before = self.read()
+        self.before = self.read_at_rest()
+
+    def read_at_rest(self):
+        """Nothing moves, or the counters would not be of one moment."""
+        def still():
+            first = self.read()
+            time.sleep(0.2)
+            second = self.read()
+            return first == second and second
+        return wait_for("the wires to be at rest", still, 60)
 
     def read(self):
         return {"waxseal": self.appliance.counters()["counters"],
@@ -59,13 +68,8 @@ class Books:
                                                  ("in0", self.lab.box), ("out0", self.lab.box))}}
 
     def close(self):
-        """Once nothing moves any more: differences, checked."""
-        def still():
-            first = self.read()
-            time.sleep(0.2)
-            second = self.read()
-            return first["waxseal"]["rx_packets"] == second["waxseal"]["rx_packets"] and second
-        after = wait_for("the appliance to be at rest", still, 20)
+        """The differences, checked."""
+        after = self.read_at_rest()
         counted = {name: after["waxseal"][name] - self.before["waxseal"][name] for name in after["waxseal"]}
         came = counted["rx_packets"] + counted["built_packets"] + counted["split_segments"]
         drops = {name: n for name, n in counted.items() if name.startswith("drop_") and name != "drop_no_mbuf" and n}
