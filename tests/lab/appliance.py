@@ -218,7 +218,8 @@ class Appliance:
         """The sessions under the rules in force have ended just so."""
         wait_for(lambda: f"sessions to be {wanted}, and are {self.sessions(self.scope)}; flows: {self.flows()}",
                  lambda: sum(self.sessions(self.scope).values()) >= sum(wanted.values()), seconds, 0.05)
-        assert self.sessions(self.scope) == wanted
+        found = self.sessions(self.scope)
+        assert found == wanted, f"sessions are {found}, wanted {wanted}"
 
     def counter(self, name):
         return self.counters()["counters"][name]

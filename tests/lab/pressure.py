@@ -165,6 +165,8 @@ class Sessions(threading.Thread):
         self.send_mail()
         for client in self.open:
             client.quit()
+        self.sink.close()
+        self.lab.sinks.remove(self.sink)
         return {"established": len(self.open), "answers": during, "slowest_s": round(self.slowest, 2), "new_mails": mails, "new_broken": self.broken}
 
 

@@ -39,9 +39,10 @@ def run():
         said = real.finish()
         after = pressure.memory(appliance)
         table = pressure.telemetry(appliance, "/waxseal/worker,0")
-        print(f"flows: flood: {flood['sent']} SYNs in {flood['seconds']:.0f} s, {flood['sent'] / flood['seconds'] / 1000:.0f} thousand a second; meanwhile "
-              f"{said['established']} established sessions answered {said['answers']} times (slowest {said['slowest_s']} s), {said['new_mails']} new ones brought "
-              f"their mail, {said['new_broken']} were broken; table {table['flows']} of {table['flows_max']}; {megabytes(after['ordinary'])} ordinary, {megabytes(after['huge'])} huge", flush=True)
+        print(f"flows: flood: {flood['sent']} SYNs in {flood['seconds']:.0f} s, {flood['sent'] / flood['seconds'] / 1000:.0f} thousand a second; "
+              f"meanwhile {said['established']} established sessions answered {said['answers']} times (slowest {said['slowest_s']} s), "
+              f"{said['new_mails']} new ones brought their mail, {said['new_broken']} were broken; table {table['flows']} of {table['flows_max']}; "
+              f"{megabytes(after['ordinary'])} ordinary, {megabytes(after['huge'])} huge", flush=True)
         assert said["answers"] >= said["established"], said
         assert after["huge"] <= MEMORY_MB << 20, after
         # The rest of the table is what the flood can have; no session's memory but that of the real ones comes with it.

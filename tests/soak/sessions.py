@@ -92,7 +92,8 @@ def run():
         for mode, sessions in ((XDP, SESSIONS - SESSIONS // 5), (VDEV, SESSIONS // 5)):
             began = time.monotonic()
             found = play(lab, mode, sessions)
-            print(f"sessions: {mode}: {sum(found.values())} in {time.monotonic() - began:.0f} s: " + ", ".join(f"{n} {kind}" for kind, n in sorted(found.items())), flush=True)
+            ends = ", ".join(f"{n} {kind}" for kind, n in sorted(found.items()))
+            print(f"sessions: {mode}: {sum(found.values())} in {time.monotonic() - began:.0f} s: {ends}", flush=True)
         lab.appliance.close()
         reports = lab.appliance.sanitizer_reports()
         assert not reports, "\n".join(reports)

@@ -57,6 +57,22 @@ static void defaults(void **state)
 	assert_string_equal(config.image, "/var/lib/waxseal/policy.image");
 	assert_string_equal(config.events, "");
 	assert_int_equal(config.failure_memory_s, 3600);
+	assert_int_equal(config.flows, 65536);
+	assert_int_equal(config.prefix_percent, 25);
+	assert_int_equal(config.embryonic_percent, 25);
+	assert_int_equal(config.held_segments, 64);
+}
+
+static void limits(void **state)
+{
+	(void)state;
+	takes(PORTS_GIVEN "[limits]\nflows = 1100000\nprefix_percent = 10\nembryonic_percent = 100\nheld_segments = 4\n");
+	assert_int_equal(config.flows, 1100000);
+	assert_int_equal(config.prefix_percent, 10);
+	assert_int_equal(config.embryonic_percent, 100);
+	assert_int_equal(config.held_segments, 4);
+	refuses(PORTS_GIVEN "[limits]\nprefix_percent = 101\n", ":5:", "a number from 1 to 100");
+	refuses(PORTS_GIVEN "[limits]\nheld_segments = 0\n", ":5:", "a number from 4 to 1024");
 }
 
 static void values(void **state)
@@ -131,7 +147,7 @@ static void the_whole(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(values), cmocka_unit_test(wrong_lines),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(limits), cmocka_unit_test(values), cmocka_unit_test(wrong_lines),
 					   cmocka_unit_test(lines_are_lines), cmocka_unit_test(the_whole)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
