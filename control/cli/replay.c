@@ -31,7 +31,7 @@ const char *replay_fate_name(enum replay_fate fate)
 
 static bool names_match(const struct scene *s, const struct image_rule *rule, const char *nexthop, const char *mx)
 {
-	const char *own = policy_string(s->image, rule->servername), *hostname = !s->session->inbound && *own ? own : mx;
+	const char *own = policy_string(s->image, rule->servername), *hostname = mx || s->session->inbound || !*own ? mx : own;
 
 	for (unsigned i = 0; i < s->shown->name_count; i++)
 		if (policy_name_matches(s->image, rule, s->shown->names[i], nexthop, hostname))

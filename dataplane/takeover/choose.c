@@ -101,11 +101,12 @@ static struct policy_server server_for(const struct takeover *t, const struct im
 	return t->params.inbound ? (struct policy_server){.mx_secure = true} : policy_server_of(image, t->params.server_addr, *nexthop);
 }
 
-/* Its own name: what the operator says goes before what the DNS says, and what a banner says proves nothing. */
+/* Its own name: that of the MX, as in Postfix, where the DNS tells it; else what the operator has it called by in SNI. What a
+ * banner says proves nothing. */
 static const char *known_hostname(const struct takeover *t, const struct image_rule *rule, const struct policy_server *server)
 {
 	const char *own = policy_string(image_of(t), rule->servername);
-	return !t->params.inbound && *own ? own : server->mx;
+	return server->mx || t->params.inbound || !*own ? server->mx : own;
 }
 
 struct matching { const struct policy_image *image; const struct image_rule *rule; const char *nexthop, *hostname; };

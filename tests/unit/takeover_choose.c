@@ -162,6 +162,15 @@ static void test_servername_by_the_dns(void **state)
 	assert_string_equal(choose_servername(w.t, recipient_rule(w.t, "other.example"), "other.example"), "other.mx.example");
 }
 
+/* What is said in SNI is one thing, whose certificate it must be another: match=hostname means the MX, as in Postfix. */
+static void test_the_mx_is_matched_whatever_sni_says(void **state)
+{
+	(void)state;
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may", "bound.example level=verify servername=sni.example");
+	in_tls();
+	assert_int_equal(decide_rule(w.t, recipient_rule(w.t, "bound.example"), "bound.example").decision.reason, REASON_UPGRADED);
+}
+
 static void test_stripping_is_seen_and_refused_where_asked(void **state)
 {
 	struct policy_parties parties = {w.params.client_addr, w.params.server_addr, false, 7};
@@ -181,7 +190,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SCENE(test_what_the_dns_refuses_needs_no_tls), SCENE(test_servername_by_the_dns), SCENE(test_a_ceiling_of_what_is_offered),
-		SCENE(test_stripping_is_seen_and_refused_where_asked),
+		SCENE(test_the_mx_is_matched_whatever_sni_says), SCENE(test_stripping_is_seen_and_refused_where_asked),
 		SCENE(test_every_level), SCENE(test_domain_rules_make_it_wait), SCENE(test_clients_minimum),
 		SCENE(test_offer_is_what_both_ask_for), SCENE(test_memory_only_under_may), SCENE(test_servername),
 	};
