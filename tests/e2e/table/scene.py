@@ -35,6 +35,8 @@ TLS = {"tls1.0": ssl.TLSVersion.TLSv1, "tls1.1": ssl.TLSVersion.TLSv1_1, "tls1.2
 WITHOUT_TLS = ("none", "454", "absurd", "garbage", "hangup")
 CIPHERS = {"chacha": "ECDHE-ECDSA-CHACHA20-POLY1305", "aes256": "ECDHE-ECDSA-AES256-GCM-SHA384", "cbc": "ECDHE-ECDSA-AES128-SHA"}
 
+SNI = {"sni": "{mx}", "sni-alt": "alt.{d}"}
+
 # What can be wrong with an MTA-STS policy: {word: changes to the Site}; `text` gets the mode and the MX.
 STS = {
     "404": {"status": 404}, "500": {"status": 500}, "204": {"status": 204},
@@ -149,7 +151,7 @@ class Scene:
         nexthop = ca.certificate("nexthop", *(row.domain for row in self.rows if row.server in ("nexthop", "nexthoproot")))
         return {
             "good": ca.certificate("good", *self.hosts("good", *TLS, *CIPHERS)), "second": ca.certificate("second", *self.hosts("second")),
-            "few": ca.certificate("few", *self.hosts("few")),  # good, and with so few names that a probe keeps them all
+            "few": ca.certificate("few", *self.hosts("few", *SNI)),  # good, and with so few names that a probe keeps them all
             "rsa": ca.certificate("rsa", *self.hosts("rsa"), rsa=True),
             "expired": ca.expired("texpired", *self.hosts("expired")), "selfsigned": ca.self_signed("tself", *self.hosts("selfsigned")),
             "future": ca.certificate("future", *self.hosts("future"), dates=("-startdate", "20900101000000Z", "-enddate", "20910101000000Z")),
@@ -186,7 +188,18 @@ class Scene:
             return Behaviour(hostname=row.host, starttls=kind, context=context)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # old versions are the matter
-            return Behaviour(hostname=row.host, context=self.context(kind))
+            return Behaviour(hostname=row.host, context=self.sni_context(row) if kind in SNI else self.context(kind))
+
+    def sni_context(self, row):
+        """The right certificate for one name in SNI, and somebody else's for all others."""
+        context, right = server_context(self.pairs["wrongname"]), server_context(self.pairs["few"])
+        wanted = SNI[row.server].format(mx=row.host, d=row.domain)
+
+        def choose(connection, name, _):
+            if name == wanted:
+                connection.context = right
+        context.sni_callback = choose
+        return context
 
     def context(self, kind):
         if kind in TLS:
@@ -357,8 +370,9 @@ class Scene:
                  DISCOVERY_SECONDS, 0.1)
 
     def discovers(self, row):
-        """Does the agent look up the row's domain? Those with a rule by name."""
-        return not row.inbound and any(not rule.partition(": ")[1] for rule in row.rule.split(" ; ") if rule.strip())
+        """Does the agent look up the row's domain? Those with a rule by name, and of providers."""
+        return not row.inbound and ("domains={d}" in row.rule or
+                                    any(not rule.partition(": ")[1] for rule in row.rule.split(" ; ") if rule.strip()))
 
     def settled(self, row, told):
         """Is all known of the row's domain? A web server that takes longer than a minute is not waited for."""
