@@ -87,6 +87,14 @@ static json_t *rules_of(const struct policy_image *image, const struct asked *as
 	return rules;
 }
 
+static void tell_server(const struct policy_image *image, const struct asked *asked)
+{
+	struct policy_server server = policy_server_of(image, asked->addr, *asked->domain ? asked->domain : NULL);
+
+	printf("\nThe server's name, for SNI and for match=hostname: %s\n",
+	       server.mx ? server.mx : "not known; no MX that the agent looks after has this address");
+}
+
 static void tell(const struct policy_image *image, const struct asked *asked, const json_t *rules, const json_t *idle, const json_t *known,
 		 const json_t *answers)
 {
@@ -104,6 +112,8 @@ static void tell(const struct policy_image *image, const struct asked *asked, co
 		printf("\nA recipient's domain with a rule of its own goes first; give it, too, to see it.\n");
 	if (*asked->domain)
 		printf("%sBefore the RCPT is seen, only the destination's rule and * are asked.\n", asked->has_addr ? "\n" : "");
+	if (asked->has_addr && !asked->inbound)
+		tell_server(image, asked);
 	if (*asked->domain && !asked->inbound)
 		known_print(known, asked->domain, now_s, stdout);
 	answers_print(answers, now_s, stdout);
