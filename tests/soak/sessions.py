@@ -1,7 +1,9 @@
 """Part `sessions`: 10,000 sessions of every kind through a waxseald with AddressSanitizer and UBSan, which is then ended in
 order: each has come to its own end, and LeakSanitizer finds nothing. Wants WAXSEAL_BUILD=build/sanitize."""
+import contextlib
 import os
 import socket
+import threading
 import time
 
 from lab.appliance import BUILD, VDEV, XDP
@@ -12,7 +14,7 @@ from lab.namespaces import ipv4, ipv6
 
 SESSIONS = int(os.environ.get("WAXSEAL_SESSIONS", 10_000))
 AT_ONCE = 100
-OFFERS, PLAIN = SINKS, SINKS + 1
+OFFERS, PLAIN, OTHER = range(SINKS, SINKS + 3)
 MAILS = {"sealed": 250, "upgraded": 250, "deferred": 451, "rejected": 554, "clear": 250}
 KINDS = (*MAILS, "cut", "unknown")
 SIZE = 3000
@@ -41,17 +43,40 @@ def cut(lab, count):
             client.ended()
 
 
-def unknown(lab, count):
-    """No SMTP: another protocol's first words. What waxseal makes of it is the rule's `nonsmtp`."""
-    for i in range(count):
-        with lab.client.connect((ipv4, ipv6)[i % 2]("server", OFFERS)) as s:
-            s.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            s.shutdown(socket.SHUT_WR)
+class NoSmtp(threading.Thread):
+    """Another protocol's server on port 25."""
+
+    def __init__(self, lab):
+        super().__init__(daemon=True)
+        self.listener = lab.server.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((ipv4("server", OTHER), 25))
+        self.listener.listen(64)
+        self.start()
+
+    def run(self):
+        while True:
             try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return  # closed
+            with s, contextlib.suppress(OSError):
+                s.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
                 while s.recv(4096):
                     pass
-            except ConnectionResetError:
-                pass
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.join(5)
+
+
+def unknown(lab, count):
+    """No SMTP to see: the default of the rule's `nonsmtp` lets it pass, and it is counted."""
+    for _ in range(count):
+        with lab.client.connect(ipv4("server", OTHER)) as s:
+            assert s.recv(4096).startswith(b"SSH")
+            s.sendall(b"SSH-2.0-client\r\n")
 
 
 def round_of(lab, counts):
@@ -65,7 +90,7 @@ def play(lab, mode, sessions):
     appliance = lab.start_appliance(mode)
     appliance.rules(count=True, default={"level": "may", "mode": "enforce"}, domain__strict_example={"level": "encrypt"},
                     domain__never_example={"level": "block", "on_fail": "reject"})
-    servers = [lab.sink(OFFERS), lab.sink(PLAIN, starttls="none")]
+    servers, other = [lab.sink(OFFERS), lab.sink(PLAIN, starttls="none")], NoSmtp(lab)
     wanted = {kind: sessions // len(KINDS) for kind in KINDS}
     wanted["sealed"] += sessions - sum(wanted.values())
     left = dict(wanted)
@@ -77,6 +102,7 @@ def play(lab, mode, sessions):
             server.sessions.clear()
     appliance.counted(120, **wanted)
     found = appliance.sessions(appliance.scope)
+    other.close()
     for server in servers:
         server.close()
         lab.sinks.remove(server)
