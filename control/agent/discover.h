@@ -26,7 +26,7 @@
 #define DISCOVER_MX_MAX 16            /* of one domain, the most preferred */
 #define DISCOVER_ADDRESSES_MAX 32     /* of one MX and family, the lowest: a rotated answer is the same answer */
 #define DISCOVER_TLSA_MAX 32          /* records of one MX; past it none is left out unseen: the set has failed */
-#define DISCOVER_TLSA_BYTES_MAX 4096  /* of one record's data: a whole certificate fits */
+#define DISCOVER_TLSA_BYTES_MAX 4096  /* of one record's data, as in ../probe/tlsa.h */
 #define DISCOVER_QUESTIONS_MAX (DISCOVER_BUSY_MAX * 2 * DISCOVER_MX_MAX)
 #define DISCOVER_TTL_MAX_S 86400u
 #define DISCOVER_NEGATIVE_MAX_S 3600u /* a domain that comes into being is not missed for longer */

@@ -5,6 +5,7 @@
  * only what is no TLSA at all, or past a limit, makes the whole set a failed one, because whoever leaves out a record
  * may leave out the one that matches. The text is findings.h's "STATE@TIME[,U-S-M-HEX]...".
  */
+#include "../probe/tlsa.h"
 #include "discover_private.h"
 
 #include <inttypes.h>
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEAD_BYTES 3
+#define HEAD_BYTES TLSA_HEAD_BYTES
 
 const char *const found_tlsa_names[FOUND_STATES] = {
 	[FOUND_UNASKED] = "unasked", [FOUND_NONE] = "none", [FOUND_INSECURE] = "none-insecure", [FOUND_SECURE] = "secure", [FOUND_FAILED] = "failed",
@@ -51,7 +52,7 @@ static void add(struct tlsa_set *set, const uint8_t *rdata, size_t len)
 
 static bool length_is_sane(size_t len)
 {
-	return len > HEAD_BYTES && len <= HEAD_BYTES + DISCOVER_TLSA_BYTES_MAX;
+	return len > HEAD_BYTES && len <= TLSA_RDATA_MAX;
 }
 
 static void sort(struct tlsa_set *set)
@@ -123,36 +124,9 @@ void tlsa_print(const struct tlsa_set *set, FILE *out)
 	}
 }
 
-static int digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* "3-1-1-ab01" to rdata; its length, or 0. */
-static size_t read_record(const char *text, uint8_t rdata[HEAD_BYTES + DISCOVER_TLSA_BYTES_MAX])
-{
-	unsigned head[HEAD_BYTES];
-	int at = 0;
-
-	if (sscanf(text, "%3u-%3u-%3u-%n", &head[0], &head[1], &head[2], &at) != 3 || !at || head[0] > 255 || head[1] > 255 || head[2] > 255)
-		return 0;
-	for (int i = 0; i < HEAD_BYTES; i++)
-		rdata[i] = (uint8_t)head[i];
-	size_t hex = strlen(text + at);
-	if (!hex || hex % 2 || hex / 2 > DISCOVER_TLSA_BYTES_MAX)
-		return 0;
-	for (size_t i = 0; i < hex / 2; i++) {
-		int high = digit(text[at + (int)(2 * i)]), low = digit(text[at + (int)(2 * i) + 1]);
-		if (high < 0 || low < 0)
-			return 0;
-		rdata[HEAD_BYTES + i] = (uint8_t)(high << 4 | low);
-	}
-	return HEAD_BYTES + hex / 2;
-}
-
 void tlsa_read(const char *text, struct tlsa_set *set)
 {
-	static uint8_t rdata[HEAD_BYTES + DISCOVER_TLSA_BYTES_MAX];
+	static uint8_t rdata[TLSA_RDATA_MAX];
 	char *copy = discover_must(strdup(text)), *state = NULL, *head = strtok_r(copy, ",", &state);
 	char *time = head ? strchr(head, '@') : NULL;
 
@@ -167,7 +141,7 @@ void tlsa_read(const char *text, struct tlsa_set *set)
 	if (set->state != FOUND_UNASKED)
 		set->records = discover_must(calloc(DISCOVER_TLSA_MAX, sizeof(*set->records)));
 	for (char *one; set->state != FOUND_UNASKED && (one = strtok_r(NULL, ",", &state));) {
-		size_t len = read_record(one, rdata);
+		size_t len = tlsa_record_read(one, rdata);
 		if (!len || set->count == DISCOVER_TLSA_MAX) { /* not ours: believe none of it */
 			tlsa_dispose(set);
 			set->state = FOUND_UNASKED;

@@ -65,6 +65,7 @@ int counters_run(struct cli *cli);
 int explain_run(struct cli *cli);
 int fleet_run(struct cli *cli);
 int flows_run(struct cli *cli);
+int probe_run(struct cli *cli);
 int status_run(struct cli *cli);
 
 #endif

@@ -91,6 +91,11 @@ static const struct cli_command commands[] = {
 	 "\nAll appliances that use this Redis: what they run, how far they are behind, their load. Exit 1 if one is down.",
 	 fleet_run},
 	{"", "flows", "\nConnections that are in the appliance now.", flows_run},
+	{"", "probe",
+	 "DOMAIN | NAME ADDRESS\n"
+	 "Connects to the domain's mail servers now, from here, does STARTTLS, and shows version, certificate and TLSA result. The\n"
+	 "addresses are those that the agent knows; or one server's NAME and ADDRESS. Exit 1 if one of them gives no TLS.",
+	 probe_run},
 	{"", "status",
 	 "\nThe appliance's ports, workers and image, the agent, Redis, and what is wrong. Exit 1 if something is down.",
 	 status_run},

@@ -181,6 +181,14 @@ def test_postures(box, place):
     assert not box.client.exists(f"waxseal:seen:{addresses['clear.sec']}")
     probes = box.agent_json()["dns"]["probes"]
     assert probes["addresses"] == len(rows) and probes["failed"] > 0 and probes["left_out"] == 0, probes
+    with place.namespace.entered():
+        shown = box.run("probe", "match.sec").stdout.splitlines()[1].split()
+        assert shown[:4] == [addresses["match.sec"], "mx.match.sec", "TLSv1.3", "trusted"] and shown[5] == "matched", shown
+        told = json.loads(box.run("probe", "old.sec", "--json").stdout)
+        assert told[0]["chain"] == "expired" and told[0]["not_after"] == "1580515200"
+        assert "STARTTLS is not offered" in box.run("probe", "mx.clear.sec", addresses["clear.sec"], code=1).stdout
+        assert "no answer in time" in box.run("probe", "slow.sec", code=1).stdout
+    assert "no address of its servers is known" in box.run("probe", "nobody.sec", code=1).stderr
     place.zones.put("_25._tcp.mx.good.sec", "TLSA", tlsa(good, 3, 0, 1))
     place.zones.publish()
     until("other records, another look", lambda: box.posture(addresses["good.sec"])["dane"] == "matched", 20)

@@ -1,0 +1,239 @@
+/*
+ * probe.c - waxseal probe: looks at a domain's mail servers now, from here, and shows what there is.
+ *
+ * Enters: what the agent knows of the domain (known.h), or one address. Leaves: a line for each address. Exit 1 if one of
+ * them gives no TLS. All of them are looked at at once.
+ */
+#include "../probe/probe.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../probe/tlsa.h"
+#include "cli.h"
+#include "known.h"
+#include "link.h"
+#include "table.h"
+
+#define SERVERS_MAX 64
+#define RECORDS_MAX 32
+
+struct server {
+	char addr[INET6_ADDRSTRLEN], mx[IMAGE_DOMAIN_MAX + 1];
+	struct probe *probe;
+};
+
+struct look {
+	struct server servers[SERVERS_MAX];
+	size_t count;
+	struct prober *prober;
+	const struct control_config *config;
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static bool add(struct look *look, const char *mx, const char *addr)
+{
+	struct in6_addr any;
+	struct server *server = &look->servers[look->count];
+
+	if (look->count == SERVERS_MAX || strlen(addr) >= sizeof(server->addr) || strlen(mx) >= sizeof(server->mx) ||
+	    (inet_pton(AF_INET, addr, &any) != 1 && inet_pton(AF_INET6, addr, &any) != 1))
+		return false;
+	strcpy(server->addr, addr);
+	strcpy(server->mx, mx);
+	look->count++;
+	return true;
+}
+
+/* "mx1=192.0.2.1,2001:db8::1 mx2=..." */
+static void add_known(struct look *look, const char *text)
+{
+	char *copy = strdup(text), *outer = NULL, *inner = NULL;
+
+	for (char *host = copy ? strtok_r(copy, " ", &outer) : NULL; host; host = strtok_r(NULL, " ", &outer)) {
+		char *equals = strchr(host, '=');
+		if (!equals)
+			continue;
+		*equals = 0;
+		for (char *addr = strtok_r(equals + 1, ",", &inner); addr; addr = strtok_r(NULL, ",", &inner))
+			add(look, host, addr);
+	}
+	free(copy);
+}
+
+/* The records of one MX out of "mx1=secure@1800000000,3-1-1-ab01 ..."; their data stand in `rdata`. */
+static size_t records_of(const char *text, const char *mx, struct discovered_tlsa records[RECORDS_MAX], uint8_t rdata[RECORDS_MAX][TLSA_RDATA_MAX])
+{
+	char *copy = strdup(text), *outer = NULL, *inner = NULL;
+	size_t count = 0;
+
+	for (char *host = copy ? strtok_r(copy, " ", &outer) : NULL; host; host = strtok_r(NULL, " ", &outer)) {
+		char *equals = strchr(host, '=');
+		if (!equals || (size_t)(equals - host) != strlen(mx) || memcmp(host, mx, strlen(mx)) != 0)
+			continue;
+		strtok_r(equals + 1, ",", &inner); /* the state */
+		for (char *one; count < RECORDS_MAX && (one = strtok_r(NULL, ",", &inner));) {
+			size_t len = tlsa_record_read(one, rdata[count]);
+			if (!len)
+				continue;
+			records[count] = (struct discovered_tlsa){rdata[count][0], rdata[count][1], rdata[count][2], (uint16_t)(len - TLSA_HEAD_BYTES),
+								  rdata[count] + TLSA_HEAD_BYTES};
+			count++;
+		}
+	}
+	free(copy);
+	return count;
+}
+
+static void start(struct look *look, struct server *server, const char *domain, const char *tlsa)
+{
+	static uint8_t rdata[RECORDS_MAX][TLSA_RDATA_MAX];
+	struct discovered_tlsa records[RECORDS_MAX];
+	struct probe_target target = {.addr = {[10] = 0xff, [11] = 0xff}, .port = look->config->probe_port, .mx = server->mx, .domain = domain,
+				      .records = records, .record_count = records_of(tlsa, server->mx, records, rdata)};
+
+	if (inet_pton(AF_INET, server->addr, target.addr + 12) != 1)
+		inet_pton(AF_INET6, server->addr, target.addr);
+	server->probe = probe_new(look->prober, &target, (uint64_t)time(NULL));
+}
+
+/* Until all have ended or the time is up. */
+static void run(struct look *look)
+{
+	uint64_t end = now_ms() + (uint64_t)look->config->probe_timeout_s * 1000;
+
+	for (;;) {
+		struct pollfd fds[SERVERS_MAX];
+		struct server *who[SERVERS_MAX];
+		nfds_t open = 0;
+		uint64_t now = now_ms();
+		for (size_t i = 0; i < look->count; i++) {
+			struct probe *probe = look->servers[i].probe;
+			if (probe && probe_fd(probe) >= 0 && now >= end)
+				probe_give_up(probe, "no answer in time");
+			if (!probe || probe_fd(probe) < 0)
+				continue;
+			fds[open] = (struct pollfd){.fd = probe_fd(probe), .events = probe_wants_write(probe) ? POLLOUT : POLLIN};
+			who[open++] = &look->servers[i];
+		}
+		if (!open)
+			return;
+		if (poll(fds, open, (int)(end - now)) < 0 && errno != EINTR)
+			return;
+		for (nfds_t i = 0; i < open; i++)
+			if (fds[i].revents)
+				probe_step(who[i]->probe);
+	}
+}
+
+/* ---- what is shown ---- */
+
+static const char *value_of(const struct probe_field fields[PROBE_FIELDS], const char *name)
+{
+	for (size_t i = 0; i < PROBE_FIELDS; i++)
+		if (!strcmp(fields[i].name, name))
+			return fields[i].value;
+	return "";
+}
+
+static void print_day(const char *seconds, char out[16])
+{
+	time_t at = (time_t)strtoull(seconds, NULL, 10);
+	struct tm tm;
+
+	*out = 0;
+	if (at && gmtime_r(&at, &tm))
+		strftime(out, 16, "%Y-%m-%d", &tm);
+}
+
+static int show(struct look *look, bool json)
+{
+	static const char *const headings[] = {"ADDRESS", "SERVER", "TLS", "CERTIFICATE", "UNTIL", "DANE", "NAMES OR WHY NOT", NULL};
+	static struct probe_field fields[PROBE_FIELDS];
+	struct table *table = table_new(headings);
+	json_t *array = json_array();
+	int worst = CLI_OK;
+
+	for (size_t i = 0; i < look->count; i++) {
+		struct server *server = &look->servers[i];
+		const struct probe_posture *posture = probe_result(server->probe);
+		char day[16];
+		probe_fields(posture, server->mx, fields);
+		print_day(value_of(fields, "not_after"), day);
+		const char *cells[] = {server->addr, server->mx, posture->version ? value_of(fields, "version") : "none", value_of(fields, "chain"), day,
+				       value_of(fields, "dane"), *posture->error ? posture->error : value_of(fields, "names")};
+		for (size_t c = 0; c < sizeof(cells) / sizeof(cells[0]); c++)
+			table_text(table, cells[c]);
+		json_t *object = json_object();
+		link_json_set(object, "address", server->addr);
+		for (size_t f = 0; f < PROBE_FIELDS; f++)
+			link_json_set(object, fields[f].name, fields[f].value);
+		json_array_append_new(array, object);
+		if (!posture->version)
+			worst = CLI_FAILED;
+	}
+	if (json) {
+		link_print_json(array);
+	} else {
+		table_print(table, stdout);
+		json_decref(array);
+	}
+	table_free(table);
+	return worst;
+}
+
+int probe_run(struct cli *cli)
+{
+	static struct look look;
+	char error[CLI_ERROR_MAX], host[IMAGE_DOMAIN_MAX + 1] = "";
+	json_t *known = NULL;
+
+	if (cli->argc < 1 || cli->argc > 2)
+		return cli_usage(cli, "a DOMAIN is needed, and perhaps an ADDRESS");
+	const char *domain = cli->argv[0];
+	if (cli->argc == 1) {
+		known = known_domain(cli, domain);
+		add_known(&look, link_text(known, "addresses"));
+	} else if (!add(&look, domain, cli->argv[1])) {
+		return cli_usage(cli, "%s: not an address", cli->argv[1]);
+	}
+	if (!look.count) {
+		json_decref(known);
+		return cli_fail("%s: no address of its servers is known; give it a rule, or name one: waxseal probe NAME ADDRESS", domain);
+	}
+	if (gethostname(host, sizeof(host) - 1) != 0 || !policy_domain_valid(host))
+		snprintf(host, sizeof(host), "waxseal.invalid");
+	signal(SIGPIPE, SIG_IGN); /* a server may hang up within TLS */
+	look.config = &cli->config;
+	look.prober = prober_new(cli->config.ca_file, cli->config.probe_source, host, error, sizeof(error));
+	if (!look.prober) {
+		json_decref(known);
+		return cli_fail("%s", error);
+	}
+	if (*prober_warning(look.prober))
+		cli_fail("%s", prober_warning(look.prober));
+	for (size_t i = 0; i < look.count; i++)
+		start(&look, &look.servers[i], domain, link_text(known, "tlsa"));
+	run(&look);
+	int code = show(&look, cli->json);
+	for (size_t i = 0; i < look.count; i++)
+		probe_free(look.servers[i].probe);
+	prober_free(look.prober);
+	json_decref(known);
+	return code;
+}
