@@ -181,6 +181,24 @@ def test_sealed_sessions_survive_a_restart(lab, killed, sink, fail):
     assert appliance.counter("flows_joined") == 1
 
 
+@pytest.mark.parametrize("unknown, tls, passes", [("pass", False, True), ("tls", False, False), ("tls", True, True), ("reset", True, False)])
+def test_the_rule_for_what_is_joined(lab, killed, sink, unknown, tls, passes):
+    appliance, server, message = killed("open"), sink(SINKS), Message()
+    appliance.rules(default={**ENCRYPT, "unknown": unknown})
+    appliance.kill()
+    with Dialogue(lab.client, ipv4("server", SINKS)) as client:
+        client.ehlo()
+        if tls:
+            client.starttls(client_context())
+            client.ehlo()
+        appliance.start()
+        try:
+            passed = client.mail(message, "a@b.example").code == 250
+        except (OSError, EOFError):
+            passed = False
+    assert passed == passes and bool(server.mails()) == passes
+
+
 def test_new_sessions_pass_with_fail_open(lab, killed, sink):
     appliance, server, message = killed("open"), sink(SINKS, starttls="none"), Message()
     appliance.kill()
