@@ -242,7 +242,8 @@ static enum tls_watch_event record_over(struct tls_watch *watch, enum side side)
 		/* In TLS 1.2 what follows is encrypted; in 1.3 it means nothing. */
 		if (watch->version && !server_chose_1_3(watch) && t->talk == TALK_PLAIN)
 			t->talk = TALK_KEYED;
-	} else if (t->talk == TALK_KEYED || (t->type == RECORD_DATA && server_chose_1_3(watch))) {
+	} else if (t->talk == TALK_KEYED ? t->type != RECORD_HANDSHAKE || !server_chose_1_3(watch) /* else: the ServerHello's own */
+	                                 : t->type == RECORD_DATA && server_chose_1_3(watch)) {
 		t->talk = TALK_SEALED;
 	}
 	const struct talker *both = watch->private->talker;
@@ -256,8 +257,9 @@ static enum tls_watch_event record_body(struct tls_watch *watch, enum side side,
 
 	if (t->type == RECORD_HANDSHAKE && t->talk == TALK_HELLO) {
 		enum tls_watch_event event = hello_input(watch, side, bytes, len, &used);
-		/* TLS 1.3 changes keys right behind a hello: nothing may share its record (RFC 8446, 5.1). */
-		return event == TLS_WATCH_MORE && used < len && t->talk == TALK_KEYED ? TLS_WATCH_NOT_TLS : event;
+		/* TLS 1.3 changes keys right behind a hello: nothing may share its record (RFC 8446, 5.1), nor that of a retry request. */
+		bool over = t->hello_len == 0;
+		return event == TLS_WATCH_MORE && over && used < t->left && t->talk != TALK_PLAIN ? TLS_WATCH_NOT_TLS : event;
 	}
 	for (size_t i = 0; t->type == RECORD_ALERT && i < len && t->alert_at < 2; i++)
 		t->alert[t->alert_at++] = bytes[i];

@@ -193,6 +193,19 @@ static void clear_text_instead_of_the_server_hello(void **state)
 	is_cut();
 }
 
+/* In records of the handshake, which TLS 1.3 has no more behind the ServerHello. */
+static void clear_text_behind_the_server_hello(void **state)
+{
+	(void)state;
+	starttls();
+	says_hello(CLIENT, 0x0303, true);
+	says_hello(SERVER, 0x0303, true);
+	says_bytes(SERVER, made, record(made, 22, "250-AUTH PLAIN\r\n", 16));
+	never_heard(CLIENT, "AUTH");
+	MOVED(injections, 1);
+	is_cut();
+}
+
 static void data_of_tls_12_without_a_change_of_cipher(void **state)
 {
 	(void)state;
@@ -278,6 +291,7 @@ int main(int argc, char **argv)
 		ROW(tls_13_is_sealed), ROW(client_hello_in_many_records), ROW(client_hello_in_one_octet_segments), ROW(client_hello_without_end),
 		ROW(server_hello_below_the_floor), ROW(server_hello_that_says_two_versions), ROW(records_without_tls_in_them),
 		ROW(records_of_handshake_without_a_hello), ROW(clear_text_behind_the_client_hello), ROW(clear_text_instead_of_the_server_hello),
+		ROW(clear_text_behind_the_server_hello),
 		ROW(data_of_tls_12_without_a_change_of_cipher), ROW(an_old_sslv2_hello), ROW(tls_alert_then_clear_text),
 		ROW(tls_from_the_beginning), ROW(tls_from_the_beginning_that_is_none), ROW(joined_in_clear), ROW(joined_by_an_empty_ack_then_clear),
 	};

@@ -228,6 +228,42 @@ static void test_a_server_hello_does_not_wait_for_its_end(void **state)
 	}
 }
 
+/* RFC 8446, 5.1: nothing else in its record, and no handshake in clear behind it, in whatever segments. Found by fuzzing. */
+static void test_behind_the_server_hello_of_13_all_is_encrypted(void **state)
+{
+	static const uint8_t client[] = "\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x03"
+	                                "0123456789abcdef0123456789abcdef" "\x00\x00\x02\x13\x01\x01\x00";
+	static const uint8_t server[] = "\x16\x03\x03\x00\x37\x02\x00\x00\x2e\x03\x03" /* its record holds five octets more */
+	                                "0123456789abcdef0123456789abcdef" "\x00\x13\x01\x00\x00\x06\x00\x2b\x00\x02\x03\x04" "MAIL\n";
+	static const uint8_t retry[] = "\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91"
+	                               "\xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c";
+	static const uint8_t in_clear[] = "\x16\x03\x03\x00\x05" "MAIL\n";
+	static const size_t pieces[] = {1, 55 /* up to the hello's end */, sizeof(server) - 1};
+	(void)state;
+	for (size_t p = 0; p < 9; p++) {
+		struct tls_watch *watch = tls_watch_new(0x0303);
+		enum tls_watch_event event;
+		uint8_t said[sizeof(server) - 1];
+		bool alone = p >= 3 && p < 6;
+		memcpy(said, server, sizeof(said));
+		if (p >= 6)
+			memcpy(said + 11, retry, 32);
+		said[4] = alone ? 0x32 : 0x37;
+		tls_watch_input(watch, CLIENT, client, sizeof(client) - 1, &event);
+		assert_int_equal(event, TLS_WATCH_MORE);
+		for (size_t at = 0, n, len = sizeof(said) - (alone ? 5 : 0); at < len && event == TLS_WATCH_MORE; at += n) {
+			n = len - at < pieces[p % 3] ? len - at : pieces[p % 3];
+			tls_watch_input(watch, SERVER, said + at, n, &event);
+		}
+		assert_int_equal(event, alone ? TLS_WATCH_MORE : TLS_WATCH_NOT_TLS);
+		if (alone)
+			tls_watch_input(watch, SERVER, in_clear, sizeof(in_clear) - 1, &event);
+		assert_int_equal(event, TLS_WATCH_NOT_TLS);
+		assert_true(watch->approved[SERVER] <= 55);
+		tls_watch_free(watch);
+	}
+}
+
 static void test_alert(void **state)
 {
 	struct cert cert = cert_make("mx.example", NULL, NULL, -1, 30);
@@ -266,6 +302,7 @@ int main(void)
 		cmocka_unit_test(test_below_the_floor), cmocka_unit_test(test_what_is_not_tls),
 		cmocka_unit_test(test_wrong_message_in_a_hello_s_place), cmocka_unit_test(test_headers_and_hellos_pass_in_pieces),
 		cmocka_unit_test(test_a_server_hello_does_not_wait_for_its_end),
+		cmocka_unit_test(test_behind_the_server_hello_of_13_all_is_encrypted),
 		cmocka_unit_test(test_alert), cmocka_unit_test(test_guess),
 	};
 	return cmocka_run_group_tests_name("tls_hello", tests, NULL, NULL);
