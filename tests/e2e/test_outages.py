@@ -178,6 +178,7 @@ def small_disk(lab, xdp):
     """The image's folder on a file system of its own, of 128 KB."""
     folder = lab.folder / "small"
     folder.mkdir()
+    lab.record.add("mounts", folder)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)], check=True)
     home = xdp.image
     try:

@@ -70,7 +70,7 @@ class State:
         STATES.mkdir(exist_ok=True)
         self.path = STATES / f"{name}.json"
         self.data = {"name": name, "owner": os.getpid(), "owner_start": started_at(os.getpid()), "standing": False,
-                     "namespaces": [], "folders": [], "pins": []}
+                     "namespaces": [], "folders": [], "pins": [], "mounts": []}
         self.save()
 
     def save(self):
@@ -100,6 +100,9 @@ def clean(data):
     for namespace in data["namespaces"]:
         if (NETNS / namespace).exists():
             subprocess.run(["ip", "netns", "del", namespace], check=False)
+    for mount in data.get("mounts", ()):
+        if os.path.ismount(mount):
+            subprocess.run(["umount", "-l", mount], check=False)
     for folder in data["folders"]:
         shutil.rmtree(folder, ignore_errors=True)
 
