@@ -132,7 +132,7 @@ static bool is_refusal(enum replay_fate fate)
 
 void trial_add(struct trial *trial, const struct policy_image *image, const struct event *event, const struct replay *replay)
 {
-	bool refused = is_refusal(replay->mail.fate), upgraded = replay->mail.fate == REPLAY_UPGRADED;
+	bool refused = is_refusal(replay->mail.fate), upgraded = !replay->rcpt_count && replay->mail.fate == REPLAY_UPGRADED;
 	bool before = !strcmp(event->end, "deferred") || !strcmp(event->end, "rejected") || !strcmp(event->end, "cut");
 
 	trial->replayed++;

@@ -160,6 +160,13 @@ def test_facts_against_a_rule(box, recorded, rule, facts, reason, reply):
         assert len(refused) == 1 and refused[0]["reason"] == reason and refused[0]["examples"][0]["reply"].startswith(reply)
 
 
+def test_tls_without_mail_is_no_upgrade(box, recorded):
+    """The destination's rule would begin TLS, and the recipient's refuse what it finds."""
+    recorded([event(0, end="deferred", facts={**UP, "chain": "self-signed"})])
+    told = tried(box, "* may\na.example verify match=mx.a.example\n")
+    assert (told["refused"], told["newly_refused"], told["upgraded"]) == (1, 0, 0)
+
+
 def test_rules_that_only_observe_are_tried_as_enforced(box, recorded):
     recorded([event(0, offered=False)])
     told = tried(box, "* may\na.example encrypt mode=observe\n")
