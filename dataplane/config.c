@@ -42,6 +42,7 @@ static const struct option options[] = {
 	{"limits", "embryonic_percent", NUMBER, AT(embryonic_percent), 1, 100, "25"},
 	{"limits", "held_segments", NUMBER, AT(held_segments), 4, 1024, "64"},
 	{"limits", "takeovers", NUMBER, AT(takeovers), 1, 1u << 24, "4096"},
+	{"limits", "handshakes", NUMBER, AT(handshakes), 1, 1u << 20, "512"},
 	{"limits", "buffer_mb", NUMBER, AT(buffer_mb), 1, 1u << 20, "256"},
 	{"events", "file", TEXT, AT(events), 0, 0, ""},
 	{"redis", "", OTHER_PROGRAM, 0, 0, 0, ""},

@@ -23,7 +23,7 @@ struct config {
 	unsigned cpus[CONFIG_CPUS_MAX], cpu_count;
 	char file_prefix[CONFIG_TEXT_MAX], bpf_dir[CONFIG_TEXT_MAX], image[CONFIG_TEXT_MAX], ca_file[CONFIG_TEXT_MAX],
 		events[CONFIG_TEXT_MAX];
-	uint32_t failure_memory_s, flows, prefix_percent, embryonic_percent, held_segments, takeovers, buffer_mb;
+	uint32_t failure_memory_s, flows, prefix_percent, embryonic_percent, held_segments, takeovers, handshakes, buffer_mb;
 };
 
 /* 0, or -1 with `error`. */

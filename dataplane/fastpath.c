@@ -359,6 +359,7 @@ static struct worker *make_worker(struct fastpath *fastpath, const struct config
 	worker.flows.held_segments_total_max = config->mbufs / 4 / config->workers;
 	worker.tcp = tcp_limits_default;
 	worker.takeovers_max = config->takeovers;
+	worker.handshakes_max = config->handshakes;
 	worker.chunks_max = (uint32_t)((uint64_t)config->buffer_mb * 1024 * 1024 / TCP_CHUNK_BYTES);
 	worker.failure_memory_us = config->failure_memory_s * 1000000ull;
 	worker.tls.ca_file = config->ca_file;

@@ -17,6 +17,8 @@
 const struct worker_config worker_config_default = {
 	.takeovers_max = 4096,
 	.chunks_max = 65536,
+	.handshakes_max = 512,
+	.handshakes_waiting_max = 4096,
 	.failure_memory_us = 3600000000ull,
 	.stall_us = 100000,
 	.unknown_grace_us = 300000000ull,
@@ -188,7 +190,10 @@ void worker_tick(struct worker *worker, uint64_t now_us)
 {
 	struct session *session;
 	worker->now_us = now_us;
+	flush(worker, INSIDE); /* what passes does not wait for what takes long */
+	flush(worker, OUTSIDE);
 	worker_turns(worker);
+	worker_admit_next(worker);
 	while ((session = RB_MIN(session_tree, &worker->timers)) && session->deadline_us <= now_us)
 		fire(worker, session);
 	flow_sweep(worker->flows, now_us);
@@ -223,6 +228,7 @@ struct worker *worker_new(const struct worker_config *config, uint64_t now_us, c
 	worker->started_us = worker->now_us = now_us;
 	RB_INIT(&worker->timers);
 	TAILQ_INIT(&worker->lingering);
+	TAILQ_INIT(&worker->waiting);
 	TAILQ_INIT(&worker->fed);
 
 	struct flow_ops ops = worker_flow_ops;

@@ -29,6 +29,8 @@ struct worker_config {
 	struct flow_limits flows;
 	struct tcp_limits tcp;
 	uint32_t takeovers_max;
+	uint32_t handshakes_max;         /* sessions on their way to TLS at once ... */
+	uint32_t handshakes_waiting_max; /* ... and that wait to be; past it the rule's `overload` */
 	uint32_t chunks_max;             /* of TCP_CHUNK_BYTES, for taken-over sessions */
 	uint64_t failure_memory_us;      /* level may: how long failed TLS is remembered */
 	uint64_t stall_us;               /* a client that pauses within a command line is taken over after this */

@@ -210,6 +210,18 @@ static void decide(struct worker *worker, struct session *session)
 
 	struct policy_parties parties = worker_parties(flow);
 	struct takeover_choice choice = takeover_choose(worker->image, &parties, worker_capabilities(session->smtp), worker->memory, worker->now_us);
+	if (choice.action == TAKEOVER_CHOOSE_UPGRADE) {
+		switch (worker_admits(worker, session)) {
+		case ADMIT_NOW:
+			break;
+		case ADMIT_LATER:
+			session->due = DUE_DECIDE;
+			return;
+		case ADMIT_NEVER:
+			session_not_adopted(worker, session, STAT_handshakes_refused);
+			return;
+		}
+	}
 	session_would(worker, session, choice.rule, choice.decision);
 	session->stripped = choice.stripped;
 	if (choice.stripped)

@@ -4,6 +4,7 @@
  *   worker.c           frames in, frames out, timers
  *   worker_watch.c     flow_ops: bytes to smtp/ and tls/, and what their events mean
  *   worker_act.c       carries out what an event asked for: decide, seal, cut, let go
+ *   worker_admit.c     who may begin a handshake now, and who waits
  *   worker_takeover.c  adoption, and the segments of taken-over sessions
  *   worker_report.c    counters and the event of a session that ends
  */
@@ -16,7 +17,8 @@
 #include "smtp/smtp.h"
 #include "worker.h"
 
-#define WORKER_TX_MAX 64 /* frames collected for one burst */
+#define WORKER_TX_MAX 64   /* frames collected for one burst */
+#define WORKER_TURNS_MAX 4 /* taken-over sessions that move between two bursts: each may be a handshake's worth of CPU */
 
 /* What an event in the byte stream asked for; carried out when the packet has been dealt with, so that
  * everything approved has left by then. */
@@ -33,6 +35,7 @@ enum session_due {
 struct session {
 	TAILQ_ENTRY(session) linger; /* in worker->lingering once reported */
 	TAILQ_ENTRY(session) turn;   /* in worker->fed while `fed` */
+	TAILQ_ENTRY(session) wait;   /* in worker->waiting while `waiting` */
 	RB_ENTRY(session) node; /* in worker->timers while deadline_us is set */
 	uint64_t deadline_us;   /* TCP_NEVER: none */
 	struct flow *flow;
@@ -43,6 +46,7 @@ struct session {
 	struct packet_template template[SIDES];
 	enum session_due due;
 	bool fed; /* taken over, and had packets in this burst */
+	bool waiting, admitted, handshaking; /* worker_admit.c */
 	bool blocked, stripped, reported /* counted, and its event written: what is left is lingering */;
 	uint8_t opening;          /* first octet of what the client said before a greeting; 0: nothing odd */
 	struct {                  /* no SMTP to see, and clear text would not be allowed: passes until a line speaks SMTP */
@@ -72,9 +76,10 @@ struct worker {
 	struct session *due; /* a session whose bytes asked for something in this packet */
 	struct session_tree timers;
 	TAILQ_HEAD(, session) fed;       /* taken over: their turn comes at the end of the burst */
+	TAILQ_HEAD(, session) waiting;   /* to begin their handshakes */
 	TAILQ_HEAD(, session) lingering; /* taken over, and all is said: the oldest gives way to one that begins */
 	uint64_t now_us, started_us;
-	uint32_t takeovers;
+	uint32_t takeovers, handshakes, waiting_count;
 	struct rte_mbuf *tx[PORTS][WORKER_TX_MAX];
 	unsigned tx_count[PORTS];
 	uint64_t tx_bytes[PORTS];
@@ -118,11 +123,19 @@ void session_turn_away(struct worker *worker, struct session *session, const cha
 void worker_gone(void *context, const struct flow *flow, enum side from, const struct packet *packet);
 void worker_reset_both(struct worker *worker, const struct flow *flow, struct packet_template template[SIDES]);
 
+/* worker_admit.c */
+enum admission { ADMIT_NOW, ADMIT_LATER /* it is asked for again */, ADMIT_NEVER /* too many wait */ };
+enum admission worker_admits(struct worker *worker, struct session *session);
+void worker_admit_next(struct worker *worker);
+void session_handshaking(struct worker *worker, struct session *session, bool now);
+void session_leaves(struct worker *worker, struct session *session); /* it ends */
+
 /* worker_takeover.c */
+void session_not_adopted(struct worker *worker, struct session *session, enum stats_counter why);
 void session_adopt(struct worker *worker, struct session *session);
 void session_takeover_moved(struct worker *worker, struct session *session);
 void session_fed(struct worker *worker, struct session *session, bool fed);
-void worker_turns(struct worker *worker); /* of all that were fed */
+void worker_turns(struct worker *worker); /* of those that were fed, WORKER_TURNS_MAX at most */
 void worker_takeover_env(struct worker *worker);
 void worker_taken(void *context, struct flow *flow, enum side from, struct rte_mbuf *mbuf, const struct packet *packet);
 

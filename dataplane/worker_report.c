@@ -17,6 +17,7 @@ void session_free(struct worker *worker, struct session *session)
 	session_set_deadline(worker, session, TCP_NEVER);
 	if (worker->due == session)
 		worker->due = NULL;
+	session_leaves(worker, session);
 	if (session->takeover) {
 		if (session->reported)
 			TAILQ_REMOVE(&worker->lingering, session, linger);

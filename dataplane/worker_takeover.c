@@ -40,13 +40,13 @@ static struct tcp_adoption adoption(const struct flow *flow, enum side peer, uin
 
 /* No room: the rule's `overload`. No way: a peer can bring that about (TCP-AO in its SYN, a FIN), so only where clear
  * text is allowed anyway. */
-static void not_adopted(struct worker *worker, struct session *session, enum stats_counter why)
+void session_not_adopted(struct worker *worker, struct session *session, enum stats_counter why)
 {
 	bool pass = worker_overload_passes(worker, session->flow);
 
 	stats_inc(worker->stats, why);
 	session->due = DUE_NOTHING;
-	if (pass && (why == STAT_takeover_no_memory || worker_clear_allowed(worker, session->flow))) {
+	if (pass && (why != STAT_takeover_impossible || worker_clear_allowed(worker, session->flow))) {
 		session->end = END_CLEAR;
 		session->reason = REASON_CLEAR_ALLOWED;
 		strlcpy(session->detail, "not taken over: overload = pass", sizeof(session->detail));
@@ -77,7 +77,7 @@ void session_adopt(struct worker *worker, struct session *session)
 	strlcpy(params.server_name, smtp->server_name, sizeof(params.server_name));
 
 	if (flow->no_adopt || flow->side[CLIENT].fin_sent || flow->side[SERVER].fin_sent || !worker_templates(flow, session->template)) {
-		not_adopted(worker, session, STAT_takeover_impossible);
+		session_not_adopted(worker, session, STAT_takeover_impossible);
 		return;
 	}
 	if (worker->takeovers >= worker->config.takeovers_max && !TAILQ_EMPTY(&worker->lingering))
@@ -85,7 +85,7 @@ void session_adopt(struct worker *worker, struct session *session)
 	if (worker->takeovers < worker->config.takeovers_max)
 		session->takeover = takeover_new(&worker->env, &params, worker->now_us);
 	if (!session->takeover) {
-		not_adopted(worker, session, STAT_takeover_no_memory);
+		session_not_adopted(worker, session, STAT_takeover_no_memory);
 		return;
 	}
 	worker->takeovers++;
@@ -104,6 +104,7 @@ void session_takeover_moved(struct worker *worker, struct session *session)
 {
 	if (!session->reported && takeover_settled(session->takeover))
 		worker_report(worker, session->flow);
+	session_handshaking(worker, session, takeover_begins_tls(session->takeover));
 	if (!takeover_done(session->takeover)) {
 		session_set_deadline(worker, session, takeover_deadline_us(session->takeover));
 		return;
@@ -140,7 +141,7 @@ void worker_turns(struct worker *worker)
 {
 	struct session *session;
 
-	while ((session = TAILQ_FIRST(&worker->fed))) {
+	for (unsigned turns = 0; turns < WORKER_TURNS_MAX && (session = TAILQ_FIRST(&worker->fed)); turns++) {
 		session_fed(worker, session, false);
 		takeover_turn(session->takeover, worker->now_us);
 		session_takeover_moved(worker, session);

@@ -49,6 +49,8 @@
 	X(takeovers, "sessions adopted") \
 	X(takeover_no_memory, "sessions that could not be adopted for lack of room") \
 	X(takeover_impossible, "sessions that could not be adopted: MD5, AO, or joined in the middle") \
+	X(handshakes_waited, "sessions that waited to begin their handshake: others were at theirs") \
+	X(handshakes_refused, "sessions not upgraded because too many waited") \
 	X(tls_handshakes, "TLS handshakes completed towards servers") \
 	X(tls_resumed, "... of them resumed") \
 	X(tls_failed, "TLS handshakes towards servers that failed") \

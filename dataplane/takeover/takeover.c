@@ -269,6 +269,11 @@ void takeover_outcome(const struct takeover *t, struct takeover_outcome *out)
 		out->end = t->facts.tls == FACT_TLS_UP ? END_UPGRADED : END_NOTHING;
 }
 
+bool takeover_begins_tls(const struct takeover *t)
+{
+	return t->mode != CLIENT_OVER && (t->upstream == UPSTREAM_STARTTLS || t->upstream == UPSTREAM_HANDSHAKE);
+}
+
 const char *takeover_phase(const struct takeover *t)
 {
 	if (t->mode == CLIENT_OVER)

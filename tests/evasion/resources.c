@@ -157,6 +157,79 @@ static void takeovers_exhausted_where_the_rule_is_observed(void **state)
 	is_state(FLOW_CLEAR);
 }
 
+/* One handshake at a time, and one session that may wait for it. */
+static int scene_open_one_handshake(void **state)
+{
+	(void)state;
+	scene_clear();
+	struct worker_config config = scene_config();
+	config.handshakes_max = config.handshakes_waiting_max = 1;
+	return scene_open_with(&config);
+}
+
+#define OTHER 0x0a4d0909u
+static const char banner[] = "220 mx.example ESMTP\r\n", ehlo[] = "EHLO other.example\r\n";
+/* The server's numbers behind its offers. */
+static const uint32_t offered = sizeof(banner) + sizeof(OFFERS) - 1, asked = sizeof(ehlo);
+
+/* A session of somebody else's, up to its MAIL. */
+static void other_mail(uint16_t port)
+{
+	other_session(OTHER, port);
+	SEG(.from = SERVER, .client = OTHER, .port = port, .seq = 1, .ack = 1, .text = banner);
+	SEG(.from = CLIENT, .client = OTHER, .port = port, .seq = 1, .ack = sizeof(banner), .text = ehlo);
+	SEG(.from = SERVER, .client = OTHER, .port = port, .seq = sizeof(banner), .ack = asked, .text = OFFERS);
+	SEG(.from = CLIENT, .client = OTHER, .port = port, .seq = asked, .ack = offered, .text = MAIL);
+}
+
+static void handshakes_are_admitted_in_turn(void **state)
+{
+	(void)state;
+	other_mail(1000);
+	assert_int_equal(s.worker->handshakes, 1);
+	hello(OFFERS);
+	says(CLIENT, MAIL);
+	never_heard(SERVER, "STARTTLS"); /* it waits, and nothing of it passes */
+	never_heard(SERVER, "MAIL");
+	is_state(FLOW_DIALOGUE);
+	MOVED(handshakes_waited, 1);
+	acks(SERVER);
+	never_heard(SERVER, "STARTTLS");
+	SEG(.from = SERVER, .client = OTHER, .port = 1000, .flags = RST | ACK, .seq = offered, .ack = asked + 10); /* its STARTTLS is under way */
+	passes_us(SECONDS_US(40)); /* or its time is over */
+	hears(SERVER, "STARTTLS\r\n");
+	is_state(FLOW_TAKEN);
+	MOVED(handshakes_refused, 0);
+}
+
+static void too_many_wait_for_a_handshake(void **state)
+{
+	(void)state;
+	POLICY("* level=encrypt overload=reset");
+	other_mail(1000);
+	other_mail(1001);
+	MOVED(handshakes_waited, 1);
+	hello(OFFERS);
+	says(CLIENT, MAIL);
+	never_heard(SERVER, "MAIL");
+	MOVED(handshakes_refused, 1);
+	is_turned_away();
+}
+
+static void one_that_waits_may_give_up(void **state)
+{
+	(void)state;
+	other_mail(1000);
+	other_mail(1001);
+	assert_int_equal(s.worker->waiting_count, 1);
+	SEG(.from = CLIENT, .client = OTHER, .port = 1001, .flags = RST | ACK, .seq = asked + sizeof(MAIL) - 1, .ack = offered);
+	assert_int_equal(s.worker->waiting_count, 0);
+	hello(OFFERS);
+	says(CLIENT, MAIL);
+	MOVED(handshakes_refused, 0);
+	MOVED(handshakes_waited, 2);
+}
+
 static void no_packet_buffer_for_a_split(void **state)
 {
 	struct rte_mbuf *taken[SCENE_BUFFERS];
@@ -215,6 +288,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(takeovers_exhausted_overload_reset, scene_open_no_takeovers, scene_close),
 		cmocka_unit_test_setup_teardown(takeovers_exhausted_overload_pass, scene_open_no_takeovers, scene_close),
 		cmocka_unit_test_setup_teardown(takeovers_exhausted_where_the_rule_is_observed, scene_open_no_takeovers, scene_close),
+		cmocka_unit_test_setup_teardown(handshakes_are_admitted_in_turn, scene_open_one_handshake, scene_close),
+		cmocka_unit_test_setup_teardown(too_many_wait_for_a_handshake, scene_open_one_handshake, scene_close),
+		cmocka_unit_test_setup_teardown(one_that_waits_may_give_up, scene_open_one_handshake, scene_close),
 		ROW(no_packet_buffer_for_a_split), ROW(server_that_never_acknowledges), ROW(dialogue_that_stands_still),
 	};
 	return PLAY("resources", rows, argc, argv);

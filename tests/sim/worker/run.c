@@ -75,6 +75,8 @@ static struct worker *new_worker(void)
 	config.unknown_grace_us = 0; /* it has run for long: what is joined in the middle and speaks clear text is cut */
 	if (sim.short_of_room) {
 		config.takeovers_max = below(&sim.rng, 2);
+		config.handshakes_max = 1;
+		config.handshakes_waiting_max = below(&sim.rng, 2);
 		config.flows.held_segments_max = 2 + below(&sim.rng, 20);
 	}
 	config.failure_memory_us = sim.policy.remembers_failures ? 3600 * SECOND : SECOND;
