@@ -6,13 +6,34 @@
  */
 #include "private.h"
 
+typedef uint8_t block __attribute__((vector_size(16)));
+
+/* Octets that can be passed over between lines: neither LF and a dot nor the CR before them is among them. */
+static size_t without_dot(const uint8_t *bytes, size_t len)
+{
+	uint64_t hit[2] = {0, 0};
+	size_t at = 0;
+
+	for (; at + sizeof(block) < len; at += sizeof(block)) {
+		block here, next;
+		memcpy(&here, bytes + at, sizeof(here));
+		memcpy(&next, bytes + at + 1, sizeof(next));
+		block both = (block)(here == '\n') & (block)(next == '.');
+		memcpy(hit, &both, sizeof(hit));
+		if (hit[0] | hit[1])
+			break;
+	}
+	return at ? at - 1 : 0;
+}
+
 size_t content_scan(unsigned *match, const uint8_t *bytes, size_t len, bool *ended)
 {
 	static const uint8_t end[5] = {'\r', '\n', '.', '\r', '\n'};
 
 	*ended = false;
 	for (size_t i = 0; i < len; i++) {
-		if (*match == 0) { /* most octets: on to the next CR at once */
+		if (*match == 0) { /* most octets: on to the next CR at once, and over lines that begin with no dot */
+			i += without_dot(bytes + i, len - i);
 			const uint8_t *cr = memchr(bytes + i, '\r', len - i);
 			if (!cr)
 				return len;

@@ -24,8 +24,14 @@ static size_t server_room(struct takeover *t)
 		return TAKEOVER_ROOM_MIN; /* answered here, or dropped */
 	if (t->upstream != UPSTREAM_TLS)
 		return tcp_write_room(t->end[SERVER]);
-	tls_client_pending(t->tls, &pending); /* else a record would be cut in two, and its rest copied twice */
-	return !pending && tcp_write_room(t->end[SERVER]) >= TAKEOVER_RECORD_MAX ? TAKEOVER_CHUNK_MAX : 0;
+	tls_client_pending(t->tls, &pending);
+	size_t room = pending ? 0 : tcp_write_room(t->end[SERVER]);
+	/* Whole records, or their rest would be copied twice. Where nothing is on its way whose acknowledgment makes room,
+	 * the pool is short: a record that waits outside of it lets go of the client's chunks. */
+	if (!pending && (room >= TAKEOVER_RECORD_MAX || !tcp_unacked(t->end[SERVER])))
+		return TAKEOVER_CHUNK_MAX;
+	bool content = t->mode == CLIENT_DATA || t->mode == CLIENT_CHUNK;
+	return !content && room >= TAKEOVER_ROOM_MIN + TAKEOVER_RECORD_MAX - TAKEOVER_CHUNK_MAX ? TAKEOVER_ROOM_MIN : 0;
 }
 
 bool write_client(struct takeover *t, const void *bytes, size_t len)

@@ -22,6 +22,41 @@ static void test_scan_finds_only_crlf_dot_crlf(void **state)
 		}
 }
 
+/* RFC 5321's definition, octet by octet. */
+static size_t plain_scan(unsigned *match, const uint8_t *bytes, size_t len, bool *ended)
+{
+	*ended = false;
+	for (size_t i = 0; i < len; i++) {
+		*match = bytes[i] == (uint8_t)"\r\n.\r\n"[*match] ? *match + 1 : bytes[i] == '\r';
+		if (*match == 5) {
+			*ended = true;
+			return i + 1;
+		}
+	}
+	return len;
+}
+
+static void test_scan_sees_what_a_plain_one_sees(void **state)
+{
+	static const char few[] = "\r\n.xxxxxxxxxxxxx";
+	uint8_t text[200];
+	(void)state;
+	srand(1);
+	for (int round = 0; round < 200000; round++) {
+		size_t len = (size_t)rand() % sizeof(text), kinds = (size_t)rand() % (sizeof(few) - 3) + 3;
+		unsigned match = (unsigned)rand() % 5, plain = match;
+		bool ended, plain_ended;
+		for (size_t i = 0; i < len; i++)
+			text[i] = (uint8_t)few[(size_t)rand() % kinds];
+		if (len > 20 && round % 2)
+			memcpy(text + (size_t)rand() % (len - 5), "\r\n.\r\n", 5);
+		assert_int_equal(content_scan(&match, text, len, &ended), plain_scan(&plain, text, len, &plain_ended));
+		assert_int_equal(ended, plain_ended);
+		if (!ended)
+			assert_int_equal(match, plain);
+	}
+}
+
 static void accepted(const char *last)
 {
 	scene_begin();
@@ -133,7 +168,8 @@ static void test_bdat_malformed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_scan_finds_only_crlf_dot_crlf), SCENE(test_a_large_mail_with_every_octet), SCENE(test_bare_lf_and_dots_stay),
+		cmocka_unit_test(test_scan_finds_only_crlf_dot_crlf), cmocka_unit_test(test_scan_sees_what_a_plain_one_sees),
+		SCENE(test_a_large_mail_with_every_octet), SCENE(test_bare_lf_and_dots_stay),
 		SCENE(test_smuggling_is_cut), SCENE(test_data_refused), SCENE(test_refusal_in_the_middle_of_content),
 		SCENE(test_bdat_by_count), SCENE(test_bdat_answered_before_its_end), SCENE(test_bdat_malformed),
 	};

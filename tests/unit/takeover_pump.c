@@ -1,6 +1,11 @@
 /* takeover/pump.c: slow peers, and every order of close. */
 #include "takeover_harness.h"
 
+/* tcp/private.h, which takeover/ does not see */
+uint8_t *tcp_chunk_take(struct tcp_pool *pool);
+void tcp_chunk_give(struct tcp_pool *pool, uint8_t *chunk);
+uint32_t tcp_pool_spare(const struct tcp_pool *pool);
+
 static void test_quit_and_the_server_closes(void **state)
 {
 	(void)state;
@@ -205,6 +210,26 @@ static void test_duplicates_in_a_burst_are_answered_one_by_one(void **state)
 	assert_int_equal(w.heard_len[SERVER], sizeof(mail));
 }
 
+static void test_a_pool_that_is_short_does_not_hold_the_client(void **state)
+{
+	static uint8_t *taken[4096];
+	uint8_t mail[10000];
+	unsigned count = 0;
+	(void)state;
+	in_tls();
+	says(CLIENT, "DATA\r\n");
+	hears(SERVER, "DATA\r\n");
+	says(SERVER, "354 go\r\n");
+	memset(mail, 'x', sizeof(mail));
+	assert_int_equal(tcp_write(w.peer[CLIENT], mail, sizeof(mail)), sizeof(mail));
+	while (tcp_pool_spare(w.env.pool) > 4)
+		taken[count++] = tcp_chunk_take(w.env.pool);
+	scene_settle();
+	assert_int_equal(w.heard_len[SERVER], sizeof(mail)); /* though there was no room for a whole record */
+	while (count)
+		tcp_chunk_give(w.env.pool, taken[--count]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,7 +237,8 @@ int main(void)
 		SCENE(test_server_closes_with_a_reply_due), SCENE(test_resets_are_passed_on), SCENE(test_reset_while_upgrading_is_a_reply),
 		SCENE(test_rfc5321_4_5_3_2_idle_client_is_told), SCENE(test_rfc5321_4_5_3_2_silent_server_is_reported),
 		SCENE(test_stop), SCENE(test_slow_server_slows_the_client),
-		SCENE(test_a_burst_is_one_record_and_one_ack), SCENE(test_what_a_burst_brings_before_a_reset_is_delivered),
+		SCENE(test_a_burst_is_one_record_and_one_ack), SCENE(test_a_pool_that_is_short_does_not_hold_the_client),
+		SCENE(test_what_a_burst_brings_before_a_reset_is_delivered),
 		SCENE(test_duplicates_in_a_burst_are_answered_one_by_one),
 	};
 	return cmocka_run_group_tests_name("takeover_pump", tests, NULL, NULL);
