@@ -467,7 +467,8 @@ class Scene:
             return all(self.ran[row_id].event for row_id in wanted.values())
         with contextlib.suppress(AssertionError):  # the rows without an event fail by themselves
             wait_for("an event for each row", all_there, EVENT_SECONDS, 0.2)
-        self.counters = {one["name"]: one for one in self.appliance.counters()["destinations"]}
+        counters = self.appliance.counters()
+        self.totals, self.counters = counters["counters"], {one["name"]: one for one in counters["destinations"]}
 
     def arrived(self, row, name=None):
         """Mails of that name, the row's own if none is said, at the row's server: [("TLSv1.3" or "")]."""

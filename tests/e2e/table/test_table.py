@@ -52,3 +52,12 @@ def test_counters(scene):
         if got != wanted.get(destination, {}):
             wrong.append(f"{destination}: {got}, and the rows say {wanted.get(destination)}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_totals(scene):
+    """Of the appliance. What a server has offered before and offers no more counts, whatever the rule says to it."""
+    assert scene.totals["stripped"] == sum(bool(row.option("seen")) for row in ROWS)
+    assert scene.totals["injections"] >= sum(row.server == "garbage" for row in ROWS)  # clear text behind the 220
+    ours = [row for row in ROWS if row.end == "upgraded"]
+    assert scene.totals["tls_handshakes"] >= len(ours) and scene.totals["tls_failed"] >= sum("handshake" in row.counters for row in ROWS)
+    assert not scene.totals["events_lost"] and not scene.totals["takeover_no_memory"]
