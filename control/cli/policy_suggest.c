@@ -38,6 +38,7 @@ struct suggesting {
 	json_t *index; /* name -> place */
 	uint64_t unseen; /* sessions that tell nothing */
 	uint64_t sessions_min, days_min;
+	bool offered_counts; /* --offered */
 	struct policy_image *image; /* rules that are there already; NULL: not known */
 };
 
@@ -164,8 +165,9 @@ static bool demanded_already(const struct suggesting *s, const struct subject *s
 
 static bool qualifies(struct suggesting *s, const struct subject *subject)
 {
-	if (subject->plain || subject->failed || subject->sessions < s->sessions_min ||
-	    subject->last_s - subject->first_s < s->days_min * DAY_S)
+	uint64_t proven = subject->tls + (s->offered_counts ? subject->offered : 0);
+
+	if (subject->plain || subject->failed || proven < s->sessions_min || subject->last_s - subject->first_s < s->days_min * DAY_S)
 		return false;
 	if (!demanded_already(s, subject))
 		return true;
@@ -268,8 +270,8 @@ static void tell(struct suggesting *s, const struct events_source *source, bool 
 	if (s->count)
 		qsort(s->subjects, s->count, sizeof(*s->subjects), by_sessions);
 	if (!json)
-		printf("# Of %" PRIu64 " recorded sessions: who was spoken to in TLS in all of at least %" PRIu64 " sessions over %" PRIu64
-		       " days, or offered it.\n", source->read, s->sessions_min, s->days_min);
+		printf("# Of %" PRIu64 " recorded sessions: who %s at least %" PRIu64 " times over %" PRIu64 " days, and never could not.\n",
+		       source->read, s->offered_counts ? "was spoken to in TLS, or offered it," : "was spoken to in TLS", s->sessions_min, s->days_min);
 	for (size_t i = 0; i < s->count; i++) {
 		if (!qualifies(s, &s->subjects[i]))
 			continue;
@@ -314,6 +316,7 @@ int policy_suggest(struct cli *cli)
 	char error[CLI_ERROR_MAX];
 	int rc = events_take(cli, &source);
 
+	s.offered_counts = cli_flag(cli, "--offered");
 	if (rc != CLI_OK)
 		return rc;
 	if (!read_minimum(cli, "--sessions", &s.sessions_min) || !read_minimum(cli, "--days", &s.days_min))

@@ -28,10 +28,11 @@ static const struct cli_command commands[] = {
 	{"policy", "list", "\nLists all rules in Redis, and what is wrong with those that are refused.", policy_list},
 	{"policy", "rm", "KEY\nDeletes a rule.", policy_rm},
 	{"policy", "suggest",
-	 "[--events FILE]... [--sessions N] [--days N]\n"
-	 "Recipients' domains, and destinations, that have been spoken to in TLS in every recorded session, or could have been:\n"
-	 "at least N sessions (20) over at least N days (7). Prints rules in mode observe with the figures behind each, ready\n"
-	 "for policy import and policy try. A client's own TLS shows no recipients: it counts for its destination.",
+	 "[--events FILE]... [--sessions N] [--days N] [--offered]\n"
+	 "Recipients' domains, and destinations, that were spoken to in TLS in at least N recorded sessions (20) over at least N\n"
+	 "days (7), and offered it in all others. --offered counts those, too: on an appliance that only observes, no client in\n"
+	 "clear is upgraded. Prints rules in mode observe with the figures behind each, ready for policy import and policy try.\n"
+	 "A client's own TLS shows no recipients: it counts for its destination.",
 	 policy_suggest},
 	{"policy", "try",
 	 "FILE [--events FILE]... [--enforce] [--discovered FOUND]\n"

@@ -69,6 +69,12 @@ def test_who_always_did_tls(box, recorded):
     assert "short.example" in suggested(box, "--days", "0")
 
 
+def test_an_offer_is_no_tls(box, recorded):
+    recorded([*(event(i) for i in range(30)), *(event(i, ["b.example"]) for i in range(29)), event(29, ["b.example"], offered=False)])
+    assert suggested(box) == {}
+    assert set(suggested(box, "--offered")) == {"a.example"}
+
+
 def test_what_is_printed_can_be_imported(box, recorded):
     recorded([*(upgraded(i) for i in range(30)), *(sealed(i, destination="google") for i in range(30))])
     done = box.run("policy", "suggest")
