@@ -34,12 +34,28 @@ static void test_whole_event(void **state)
 	assert_string_equal(json_string_value(json_object_get(json, "client")), "10.77.1.1");
 	assert_string_equal(json_string_value(json_object_get(json, "server")), "fd77::1");
 	assert_string_equal(json_string_value(json_object_get(json, "end")), "upgraded");
+	assert_null(json_object_get(json, "stripped"));
 	assert_string_equal(json_string_value(json_object_get(json, "tls")), "TLSv1.3");
 	assert_null(json_object_get(json, "result_type"));
 	assert_int_equal(json_integer_value(json_object_get(json, "duration_ms")), 4500);
 	json_t *domains = json_object_get(json, "recipient_domains");
 	assert_int_equal(json_array_size(domains), 2);
 	assert_string_equal(json_string_value(json_object_get(json_array_get(domains, 1), "fate")), "deferred");
+	json_decref(json);
+}
+
+static void test_stripping_is_marked(void **state)
+{
+	struct stats_event event = example();
+	char line[8192];
+	(void)state;
+	event.end = END_DEFERRED;
+	event.reason = REASON_STRIPPED;
+	event.stripped = true;
+	json_t *json = json_loadb(line, stats_event_json(&event, line, sizeof(line)), 0, NULL);
+	assert_true(json_is_true(json_object_get(json, "stripped")));
+	assert_string_equal(json_string_value(json_object_get(json, "reason")), "stripped");
+	assert_string_equal(json_string_value(json_object_get(json, "result_type")), "starttls-not-supported");
 	json_decref(json);
 }
 
@@ -129,7 +145,7 @@ static void test_no_room(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_event), cmocka_unit_test(test_result_type),
+		cmocka_unit_test(test_whole_event), cmocka_unit_test(test_stripping_is_marked), cmocka_unit_test(test_result_type),
 		cmocka_unit_test(test_facts), cmocka_unit_test(test_hostile_strings), cmocka_unit_test(test_no_room),
 	};
 	return cmocka_run_group_tests_name("stats_event", tests, NULL, NULL);

@@ -23,11 +23,11 @@ static void put(struct ruleset *set, const char *line)
 	ruleset_put(set, rule);
 }
 
-static struct policy_image *compile(struct ruleset *set)
+static struct policy_image *compile(struct ruleset *set, struct discovered *found)
 {
 	char error[RULES_ERROR_MAX] = "";
 	size_t len;
-	void *bytes = ruleset_compile(set, 1, 1700000000, &len, error, sizeof(error));
+	void *bytes = ruleset_compile_discovered(set, found, 1, 1700000000, &len, error, sizeof(error));
 	struct policy_image *image = bytes ? policy_image_parse(bytes, len, error, sizeof(error)) : NULL;
 	if (!image)
 		micro_die(error);
@@ -46,7 +46,7 @@ static void domains(uint32_t n)
 		snprintf(text, sizeof(text), "d%u.example level=encrypt", i);
 		put(set, text);
 	}
-	struct policy_image *image = compile(set);
+	struct policy_image *image = compile(set, NULL);
 	char (*names)[32] = malloc((size_t)LOOKUPS * 32);
 	for (unsigned round = 0; round < MICRO_ROUNDS; round++)
 		for (int missing = 0; missing < 2; missing++) {
@@ -65,6 +65,47 @@ static void domains(uint32_t n)
 	policy_image_close(image);
 }
 
+/* A recipient's rule where TLSA records decide: the domain, the server as an MX of it, the host, its records. */
+static void bound_domains(uint32_t n)
+{
+	static const uint8_t digest[32];
+	static const struct discovered_tlsa record = {3, 1, 1, 32, digest};
+	struct micro hit = {.count = 0};
+	struct ruleset *set = ruleset_new();
+	struct discovered_claim *claims = calloc(n, sizeof(*claims));
+	struct discovered_host *hosts = calloc(n, sizeof(*hosts));
+	char (*names)[2][32] = malloc((size_t)n * sizeof(*names)), text[96];
+	put(set, "* level=may");
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t host = htonl(0x0a000000u + i);
+		snprintf(names[i][0], 32, "d%u.example", i);
+		snprintf(names[i][1], 32, "mx%u.example", i);
+		snprintf(text, sizeof(text), "%s level=dane", names[i][0]);
+		put(set, text);
+		claims[i] = (struct discovered_claim){.domain = names[i][0], .mx = names[i][1], .addr = {[10] = 0xff, [11] = 0xff}, .mx_secure = true};
+		memcpy(claims[i].addr + 12, &host, 4);
+		hosts[i] = (struct discovered_host){.mx = names[i][1], .tlsa = TLSA_SECURE, .records = &record, .record_count = 1};
+	}
+	struct discovered found = {.claims = claims, .count = n, .hosts = hosts, .host_count = n};
+	struct policy_image *image = compile(set, &found);
+	for (unsigned round = 0; round < MICRO_ROUNDS; round++) {
+		uint64_t bound = 0, from = __rdtsc();
+		for (uint32_t i = 0; i < LOOKUPS; i++) {
+			uint32_t at = micro_shuffled(i % n, n);
+			struct policy_parties parties = {.client_addr = claims[0].addr, .server_addr = claims[at].addr};
+			bound += policy_recipient_rule(image, &parties, names[at][0])->level == LEVEL_DANE;
+		}
+		micro_note(&hit, (double)(__rdtsc() - from) / LOOKUPS);
+		if (bound != LOOKUPS)
+			micro_die("a wrong rule");
+	}
+	micro_print(&hit, "policy_dane", n, "cycles");
+	free(names);
+	free(claims);
+	free(hosts);
+	policy_image_close(image);
+}
+
 static void prefixes(uint32_t n)
 {
 	struct micro hit = {.count = 0};
@@ -79,7 +120,7 @@ static void prefixes(uint32_t n)
 		}
 		put(set, line);
 	}
-	struct policy_image *image = compile(set);
+	struct policy_image *image = compile(set, NULL);
 	for (unsigned round = 0; round < MICRO_ROUNDS; round++) {
 		uint64_t found = 0, from = __rdtsc();
 		for (uint32_t i = 0; i < LOOKUPS; i++) {
@@ -104,6 +145,8 @@ int main(int argc, char **argv)
 	unsigned count = argc > 2 ? (unsigned)argc - 2 : 3;
 	for (unsigned i = 0; i < count; i++)
 		domains((uint32_t)atoi(sizes[i]));
+	for (unsigned i = 0; i < count; i++)
+		bound_domains((uint32_t)atoi(sizes[i]));
 	prefixes(1000);
 	prefixes(1000000);
 	return 0;
