@@ -62,6 +62,8 @@ static void progress(struct tcp_endpoint *ep, const struct tcp_segment *segment,
 		*events |= TCP_EVENT_WRITABLE;
 	}
 	ep->snd_una = ack;
+	ep->progress_us = now_us;
+	tcp_tail_acked(ep, segment->tsecr);
 	ep->tries = 0;
 	ep->dup_acks = 0;
 	tcp_ranges_drop(&ep->sacked, ack);

@@ -13,6 +13,7 @@ const struct tcp_limits tcp_limits_default = {
 	.send_buffer_bytes_max = 256 * 1024,
 	.receive_buffer_bytes_max = 256 * 1024,
 	.idle_timeout_us = 2 * 3600 * SECONDS,
+	.tail_probes = true,
 	.congestion = "cubic",
 };
 
@@ -32,8 +33,8 @@ void tcp_enter_state(struct tcp_endpoint *ep, enum tcp_state state)
 	BUG_ON(!(edges[ep->state] & 1u << state));
 	ep->state = state;
 	if (state == TCP_CLOSED || state == TCP_DEAD) {
-		ep->rtx_at_us = ep->delayed_ack_at_us = ep->keepalive_at_us = ep->time_wait_at_us = ep->rack_at_us = TCP_NEVER;
-		ep->ack_now = ep->probe_due = ep->keepalive_due = false;
+		ep->rtx_at_us = ep->delayed_ack_at_us = ep->keepalive_at_us = ep->time_wait_at_us = ep->rack_at_us = ep->tail_at_us = TCP_NEVER;
+		ep->ack_now = ep->probe_due = ep->keepalive_due = ep->tail_due = false;
 	}
 	if (state == TCP_TIME_WAIT)
 		ep->keepalive_at_us = TCP_NEVER;
@@ -99,7 +100,7 @@ struct tcp_endpoint *tcp_adopt(struct tcp_pool *pool, const struct tcp_adoption 
 	ep->limits = *limits;
 	ep->sack_ok = adoption->sack_ok;
 	ep->ts_ok = adoption->ts_ok;
-	ep->rtx_at_us = ep->delayed_ack_at_us = ep->time_wait_at_us = ep->retry_at_us = ep->rack_at_us = TCP_NEVER;
+	ep->rtx_at_us = ep->delayed_ack_at_us = ep->time_wait_at_us = ep->retry_at_us = ep->rack_at_us = ep->tail_at_us = TCP_NEVER;
 	ep->reorder_steps = 1;
 	ep->sent_us = now_us;
 	ep->challenge_at_us = now_us;

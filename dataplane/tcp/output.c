@@ -220,6 +220,28 @@ static void send_probe(struct sender *s)
 		ep->probe_due = false;
 }
 
+/* RFC 8985, 7.3: a new segment if there is one, whatever cwnd says; else the last one again. */
+static void send_tail(struct sender *s)
+{
+	struct tcp_endpoint *ep = s->ep;
+	uint32_t unsent = ep->fin_sent ? 0 : ep->snd_end - ep->snd_nxt, room = payload_room(ep), flight = tcp_flight(ep);
+	uint32_t usable = seq_after(ep->snd_edge, ep->snd_nxt) ? ep->snd_edge - ep->snd_nxt : 0, len = min_u32(min_u32(unsent, usable), room);
+	bool again = !len || len < min_u32(unsent, room);
+
+	if (ep->recovery != TCP_OPEN || !flight) {
+		ep->tail_due = false;
+		return;
+	}
+	if (again ? !transmit_again(s, ep->snd_nxt - min_u32(flight, room), min_u32(flight, room)) : !transmit_new(s, len, false))
+		return;
+	ep->tail_due = false;
+	ep->tail_out = true;
+	ep->tail_again = again;
+	ep->tail_end = ep->snd_nxt;
+	ep->tail_ts = tcp_ts_now(ep, s->now_us);
+	tcp_rtx_restart(ep, s->now_us);
+}
+
 static void send_due(struct sender *s)
 {
 	struct tcp_endpoint *ep = s->ep;
@@ -232,6 +254,8 @@ static void send_due(struct sender *s)
 		return;
 	if (ep->probe_due)
 		send_probe(s);
+	if (ep->tail_due)
+		send_tail(s);
 	if (!s->blocked && !tcp_window_zero(ep)) {
 		if (seq_after(ep->snd_end, ep->snd_nxt))
 			tcp_congestion_idle(ep, s->now_us);
@@ -257,6 +281,7 @@ void tcp_output(struct tcp_endpoint *ep, uint64_t now_us, tcp_emit emit, void *c
 	bool waiting = seq_after(ep->snd_end, ep->snd_nxt) || tcp_fin_unsent(ep);
 	if (ep->rtx_at_us == TCP_NEVER && (tcp_flight(ep) || (waiting && !s.blocked)))
 		ep->rtx_at_us = now_us + tcp_rto(ep);
+	tcp_tail_restart(ep);
 }
 
 void tcp_payload(const struct tcp_endpoint *ep, const struct tcp_segment *segment, uint8_t *out)

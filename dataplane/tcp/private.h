@@ -143,6 +143,9 @@ struct tcp_endpoint {
 	uint64_t rack_us, rack_rtt_us, rack_at_us; /* of the delivered segment that was sent last: when, its round trip; and the timer */
 	uint32_t rack_end, fack, dsack_round;
 	bool reordering;
+	uint64_t tail_at_us, progress_us; /* the tail's probe, RFC 8985, 7; when snd_una last moved */
+	uint32_t tail_end, tail_ts;
+	bool tail_due, tail_out, tail_again;
 	uint16_t reorder_steps, reorder_persist;
 
 	/* congestion control */
@@ -237,6 +240,8 @@ void tcp_sent_forget(struct tcp_endpoint *ep);
 void tcp_rack_delivered(struct tcp_endpoint *ep, uint32_t tsecr, uint64_t now_us);
 void tcp_rack_expired(struct tcp_endpoint *ep, uint64_t now_us); /* what is lost by now; sets rack_at_us, the next time to look */
 void tcp_rack_duplicate(struct tcp_endpoint *ep);               /* a DSACK: something was sent again in vain */
+void tcp_tail_restart(struct tcp_endpoint *ep);                 /* after sending */
+void tcp_tail_acked(struct tcp_endpoint *ep, uint32_t tsecr);   /* snd_una has moved */
 void tcp_rack_recovered(struct tcp_endpoint *ep);
 
 /* congestion.c */

@@ -3,6 +3,9 @@
  * special case of a path that has shown no reordering; with a small window, or where the retransmission itself is
  * lost, they never come, and only time tells.
  *
+ * Where nothing was sent behind what is lost, nothing tells at all: the tail's last segment goes again after two round
+ * trips (the tail loss probe), and its SACK shows the hole before the retransmission timer would.
+ *
  * Enters: each transmission with its time; what has been delivered. Leaves: `lost`, and rack_at_us, when the next
  * segment would count as lost. The transmissions are a bounded ring in the order of time; past TCP_SENT_MAX the oldest
  * is forgotten, and the retransmission timer is left for it.
@@ -132,4 +135,27 @@ void tcp_rack_recovered(struct tcp_endpoint *ep)
 {
 	if (ep->reorder_persist && !--ep->reorder_persist)
 		ep->reorder_steps = 1;
+}
+
+/* A single segment's ACK may be delayed for as long as the retransmission timer is, so that one is left to the timer. */
+void tcp_tail_restart(struct tcp_endpoint *ep)
+{
+	bool wanted = ep->limits.tail_probes && ep->sack_ok && ep->srtt_us && ep->recovery == TCP_OPEN && !ep->sacked.count && !ep->lost.count &&
+	              !ep->tail_out && !ep->tail_due && !tcp_over(ep) && tcp_flight(ep) > tcp_payload_max(ep) && !tcp_window_zero(ep);
+	uint64_t since_us = ep->sent_us > ep->progress_us ? ep->sent_us : ep->progress_us, at_us = since_us + 2 * ep->srtt_us;
+
+	ep->tail_at_us = wanted && at_us < ep->rtx_at_us ? at_us : TCP_NEVER;
+}
+
+/* RFC 8985, 7.4: where the probe has filled the hole itself, there was a loss all the same. */
+void tcp_tail_acked(struct tcp_endpoint *ep, uint32_t tsecr)
+{
+	if (!ep->tail_out || seq_before(ep->snd_una, ep->tail_end))
+		return;
+	ep->tail_out = false;
+	bool first_copy = ep->ts_ok && tsecr && seq_before(tsecr, ep->tail_ts);
+	if (!ep->tail_again || first_copy || ep->recovery != TCP_OPEN)
+		return;
+	ep->ssthresh = ep->congestion->reduce(ep, max_u32(tcp_flight(ep), ep->cwnd));
+	ep->cwnd = ep->ssthresh;
 }

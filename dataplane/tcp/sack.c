@@ -59,6 +59,7 @@ static void enter_recovery(struct tcp_endpoint *ep, enum tcp_recovery state)
 	ep->recovery = state;
 	ep->retransmit_first = state == TCP_RECOVERY;
 	ep->undo.possible = false;
+	ep->tail_out = ep->tail_due = false;
 	ep->rescued = false;
 	ep->cwnd_bytes = 0;
 }

@@ -63,6 +63,7 @@ struct tcp_limits {
 	uint32_t send_buffer_bytes_max;
 	uint32_t receive_buffer_bytes_max; /* the window offered grows to this */
 	uint64_t idle_timeout_us;          /* keepalive: probes begin after this idle time; 0: never */
+	bool tail_probes; /* RFC 8985, 7 */
 	const char *congestion;            /* "cubic", "newreno" */
 };
 extern const struct tcp_limits tcp_limits_default; /* 256 KiB, 256 KiB, 2 h, cubic */

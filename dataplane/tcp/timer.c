@@ -111,7 +111,7 @@ static unsigned keepalive_expired(struct tcp_endpoint *ep, uint64_t now_us)
 
 uint64_t tcp_deadline_us(const struct tcp_endpoint *ep)
 {
-	const uint64_t at[] = {ep->rtx_at_us, ep->delayed_ack_at_us, ep->keepalive_at_us, ep->time_wait_at_us, ep->retry_at_us, ep->rack_at_us};
+	const uint64_t at[] = {ep->rtx_at_us, ep->delayed_ack_at_us, ep->keepalive_at_us, ep->time_wait_at_us, ep->retry_at_us, ep->rack_at_us, ep->tail_at_us};
 	uint64_t first = TCP_NEVER;
 	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++)
 		if (at[i] < first)
@@ -136,6 +136,10 @@ unsigned tcp_tick(struct tcp_endpoint *ep, uint64_t now_us)
 	}
 	if (now_us >= ep->rack_at_us)
 		tcp_rack_expired(ep, now_us);
+	if (now_us >= ep->tail_at_us) {
+		ep->tail_at_us = TCP_NEVER;
+		ep->tail_due = true;
+	}
 	if (now_us >= ep->rtx_at_us)
 		events |= rtx_expired(ep, now_us);
 	if (!tcp_over(ep) && now_us >= ep->keepalive_at_us)

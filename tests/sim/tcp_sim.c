@@ -306,6 +306,7 @@ static void adopt(int who, uint32_t unacked)
 		.send_buffer_bytes_max = 4096 + below(120000),
 		.receive_buffer_bytes_max = 4096 + below(120000),
 		.idle_timeout_us = chance(300) ? 5000000 : 0,
+		.tail_probes = chance(700),
 		.congestion = names[below(3)],
 	};
 	for (uint32_t i = 0; i < unacked; i++)

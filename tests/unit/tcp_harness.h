@@ -129,6 +129,7 @@ static inline void h_prepare(void)
 	h.pool = tcp_pool_new(H_POOL);
 	h.limits = tcp_limits_default;
 	h.limits.congestion = "newreno";
+	h.limits.tail_probes = false; /* the next deadline is to be the retransmission timer's; tcp_rack.c has them */
 	h.adoption = (struct tcp_adoption){
 		.snd_una = OUT, .snd_nxt = OUT, .rcv_nxt = IN, .rcv_edge = IN + H_EDGE, .snd_wnd = H_WINDOW,
 		.mss = H_MSS, .sack_ok = true, .rtt_us = 100 * MILLISECONDS,

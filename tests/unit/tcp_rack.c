@@ -174,6 +174,86 @@ static void duplicates_widen_the_window_once_a_round(void **state)
 	assert_int_equal(h.ep->reorder_steps, 1);
 }
 
+/* RFC 8985, 7: the last two of ten are lost, and nothing behind them will say so. */
+static void adopt_with_tail_probes(void)
+{
+	h.limits.tail_probes = true;
+	h.adoption.ts_ok = true;
+	h.adoption.mss = 1000 + TCP_OPTION_TS_BYTES;
+	h_adopt();
+	write_segments(10);
+	h_pass(RTT_US);
+	h_input((struct seg){.ack = 8000, .tsecr = H_TSVAL});
+	h_output();
+}
+
+static void a_lost_tail_is_probed(void **state)
+{
+	(void)state;
+	adopt_with_tail_probes();
+	uint64_t before = h.now_us;
+	h_next_deadline();
+	assert_in_range(h.now_us - before, RTT_US, 2 * RTT_US + RTT_US / 4); /* not the timer's 300 ms */
+	assert_sent_again(9000);
+	h_pass(RTT_US);
+	h_input((struct seg){.ack = 8000, .tsecr = H_TSVAL, .sack_count = 1, .sack = {{9000, 10000}}});
+	h_output();
+	if (!h.sent_count)
+		h_next_deadline();
+	assert_sent_again(8000);
+	assert_int_equal(h.ep->recovery, TCP_RECOVERY);
+	h_input((struct seg){.ack = 10000, .tsecr = H_TSVAL + 500});
+	assert_int_equal(h.ep->recovery, TCP_OPEN);
+}
+
+static void a_probe_brings_new_data_if_there_is_some(void **state)
+{
+	(void)state;
+	h.limits.tail_probes = true;
+	h_adopt();
+	h_write(11000);
+	h_output();
+	assert_int_equal(h.sent_count, 10);
+	h_next_deadline();
+	assert_int_equal(h.sent_count, 1);
+	assert_int_equal(h.sent[0].seq, 10000);
+	assert_int_equal(h.ep->retransmits, 0);
+	h_next_deadline(); /* one probe; then the timer */
+	assert_int_equal(h.ep->recovery, TCP_LOSS);
+}
+
+static void a_probe_that_filled_the_hole_tells_of_a_loss(void **state)
+{
+	(void)state;
+	adopt_with_tail_probes();
+	uint32_t cwnd = h.ep->cwnd;
+	h_next_deadline();
+	h_pass(RTT_US);
+	h_input((struct seg){.ack = 10000, .tsecr = H_TSVAL + 400}); /* the second copy's */
+	assert_true(h.ep->cwnd < cwnd);
+	assert_int_equal(h.ep->recovery, TCP_OPEN);
+}
+
+static void a_probe_in_vain_costs_nothing(void **state)
+{
+	(void)state;
+	adopt_with_tail_probes();
+	uint32_t cwnd = h.ep->cwnd;
+	h_next_deadline();
+	h_input((struct seg){.ack = 10000, .tsecr = H_TSVAL}); /* the first copy was only late */
+	assert_true(h.ep->cwnd >= cwnd);
+}
+
+static void a_single_segment_is_left_to_the_timer(void **state)
+{
+	(void)state;
+	h.limits.tail_probes = true;
+	h_adopt();
+	write_segments(1);
+	h_next_deadline();
+	assert_int_equal(h.ep->recovery, TCP_LOSS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -185,6 +265,11 @@ int main(void)
 		H_TEST_PREPARED(more_transmissions_than_are_remembered),
 		H_TEST_PREPARED(rfc4015_3_a_recovery_for_what_was_only_late_is_undone),
 		H_TEST_PREPARED(rfc4015_3_a_recovery_for_what_was_lost_is_not),
+		H_TEST_PREPARED(a_lost_tail_is_probed),
+		H_TEST_PREPARED(a_probe_brings_new_data_if_there_is_some),
+		H_TEST_PREPARED(a_probe_that_filled_the_hole_tells_of_a_loss),
+		H_TEST_PREPARED(a_probe_in_vain_costs_nothing),
+		H_TEST_PREPARED(a_single_segment_is_left_to_the_timer),
 		H_TEST(duplicates_widen_the_window_once_a_round),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
