@@ -23,7 +23,6 @@ def run():
         appliance.rules(default={"level": "encrypt", "mode": "enforce"})
         empty = pressure.memory(appliance)
         print(f"flows: limits: flows = {flows}, memory_mb = {MEMORY_MB}; empty: {megabytes(empty['ordinary'])} ordinary, {megabytes(empty['huge'])} huge", flush=True)
-        real = pressure.Sessions(lab, ESTABLISHED, sealed=lambda i: i % 2)
         books = pressure.Books(lab)
 
         made = pressure.generate(lab, "sessions", SESSIONS)
@@ -34,6 +33,7 @@ def run():
         print(f"flows: {made['sessions']} sealed in {made['seconds']:.0f} s ({made['sent']} frames, {made['again']} of them again); table {table['flows']} "
               f"of {table['flows_max']}; {megabytes(full['ordinary'])} ordinary ({place:.0f} octets a session), {megabytes(full['huge'])} huge", flush=True)
 
+        real = pressure.Sessions(lab, ESTABLISHED, sealed=lambda i: i % 2)
         real.start()
         flood = pressure.generate(lab, "syn", FLOOD_SECONDS)
         said = real.finish()
