@@ -234,8 +234,11 @@ class Scene:
             if "nomx" not in row.dns:
                 zones.put(row.domain, "MX", f"10 {host}.")
             if server is row:
-                zones.put(host, "AAAA" if "v6" in row.dns else "A", self.address(row))
-                self.put_tlsa(row, host)
+                owner = f"real.{host}" if "alias" in row.dns else host
+                if owner != host:
+                    zones.put(host, "CNAME", f"{owner}.")
+                zones.put(owner, "AAAA" if "v6" in row.dns else "A", self.address(row))
+                self.put_tlsa(row, owner)
             self.put_sts(row, host)
 
     def put_tlsa(self, row, host):

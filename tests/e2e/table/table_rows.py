@@ -6,7 +6,10 @@ id       names the row's domain, {id}.sec unless dns says otherwise, its MX mx.{
 rule     attributes of policy:{d}, or `key: attributes` of others, with ` ; ` between them; {d} {mx} {a} {c} stand for domain,
          MX, the server's and the client's address, {cert:NAME} {key:NAME} for the pins of a certificate; "-": no rule
 server   how it behaves (scene.py's SERVERS); `postfix-` in front: a real Postfix with that certificate
-dns      words, see scene.py's NAMES; "-": a secure zone without more
+dns      "-": a signed zone with MX and address. Words: ins (not signed), bogus, insmx (only the MX record is not signed), nomx (the
+         domain is its own MX), alias (the MX is a CNAME), deep (its name has a label more), v6; mx=ROW: that row's server;
+         tlsa=USM[:CERTIFICATE] or junk, tlsabogus, tlsains; sts=MODE[,PROBLEM...] (scene.py's STS), txt=... (TXT), nohost: the
+         policy's host has no address; seen=N: STARTTLS was, N seconds ago
 client   plain, helo, pipelined, tls, tls1.2, tls1.1, inbound; `from=N`: its address; `rcpt=ROW`: a second recipient, of that row's
          domain; `rcpt=ROW,first`: before the own one
 end      how the event says that the session ended; `cut` also: the client saw its connection end
