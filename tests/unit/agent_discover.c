@@ -400,6 +400,7 @@ static void memory_there_and_back(void **state)
 	assert_string_equal(row.addresses, "mx.a.test=10.0.0.1,10.0.0.2,fd77::1");
 	free(row.mx);
 	free(row.addresses);
+	free(row.tlsa);
 	assert_false(discover_next_untold(discover, &row));
 	fails("a.test", DISCOVER_MX);
 	assert_int_equal(claim_count(), 3);

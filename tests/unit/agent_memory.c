@@ -59,6 +59,7 @@ static void there_and_back(void **state)
 	}
 	ruleset_free(set);
 	ruleset_free(again);
+	json_decref(discovered);
 }
 
 static void absent_and_damaged(void **state)
@@ -91,6 +92,7 @@ static void a_wrong_rule_is_left_out(void **state)
 	assert_null(ruleset_find(set, "worst.example"));
 	assert_non_null(strstr(error, "left out"));
 	ruleset_free(set);
+	json_decref(discovered);
 }
 
 static void unwritable(void **state)
