@@ -116,7 +116,8 @@ struct tcp_cubic { /* RFC 9438 */
 
 struct tcp_sent {
 	uint64_t at_us;
-	uint32_t start, end;
+	uint32_t start;
+	uint16_t len;
 	bool again, over; /* over: delivered, or lost */
 };
 

@@ -12,15 +12,19 @@
  */
 #include "private.h"
 
+_Static_assert(sizeof(struct tcp_sent) == 16, "each endpoint has TCP_SENT_MAX of them");
+
+static uint32_t end_of(const struct tcp_sent *sent) { return sent->start + sent->len; }
+
 void tcp_sent_note(struct tcp_endpoint *ep, uint32_t start, uint32_t len, bool again, uint64_t now_us)
 {
-	if (!ep->sack_ok || !len)
+	if (!ep->sack_ok || !len || len > UINT16_MAX)
 		return;
 	if (ep->sent_count == TCP_SENT_MAX) {
 		ep->sent_first = (ep->sent_first + 1) % TCP_SENT_MAX;
 		ep->sent_count--;
 	}
-	ep->sent[(ep->sent_first + ep->sent_count++) % TCP_SENT_MAX] = (struct tcp_sent){now_us, start, start + len, again, false};
+	ep->sent[(ep->sent_first + ep->sent_count++) % TCP_SENT_MAX] = (struct tcp_sent){now_us, start, (uint16_t)len, again, false};
 }
 
 void tcp_sent_forget(struct tcp_endpoint *ep)
@@ -31,10 +35,10 @@ void tcp_sent_forget(struct tcp_endpoint *ep)
 
 static bool delivered(const struct tcp_endpoint *ep, const struct tcp_sent *sent)
 {
-	if (!seq_after(sent->end, ep->snd_una))
+	if (!seq_after(end_of(sent), ep->snd_una))
 		return true;
 	const struct tcp_sack *range = ep->sacked.count ? tcp_ranges_find(&ep->sacked, seq_max(sent->start, ep->snd_una)) : NULL;
-	return range && !seq_after(sent->end, range->end);
+	return range && !seq_after(end_of(sent), range->end);
 }
 
 static bool sent_after(uint64_t at_us, uint32_t end, uint64_t other_at_us, uint32_t other_end)
@@ -52,12 +56,12 @@ static void note_delivery(struct tcp_endpoint *ep, const struct tcp_sent *sent, 
 		if (rtt_us < ep->min_rtt_us)
 			return;
 	} else {
-		ep->reordering |= ep->rack_us && seq_before(sent->end, ep->fack);
+		ep->reordering |= ep->rack_us && seq_before(end_of(sent), ep->fack);
 	}
-	ep->fack = ep->rack_us ? seq_max(ep->fack, sent->end) : sent->end;
-	if (!ep->rack_us || sent_after(sent->at_us, sent->end, ep->rack_us, ep->rack_end)) {
+	ep->fack = ep->rack_us ? seq_max(ep->fack, end_of(sent)) : end_of(sent);
+	if (!ep->rack_us || sent_after(sent->at_us, end_of(sent), ep->rack_us, ep->rack_end)) {
 		ep->rack_us = sent->at_us;
-		ep->rack_end = sent->end;
+		ep->rack_end = end_of(sent);
 		ep->rack_rtt_us = rtt_us;
 	}
 }
@@ -106,13 +110,13 @@ void tcp_rack_expired(struct tcp_endpoint *ep, uint64_t now_us)
 		struct tcp_sent *sent = &ep->sent[(ep->sent_first + i) % TCP_SENT_MAX];
 		if (sent->at_us > ep->rack_us)
 			break;
-		if (sent->over || !sent_after(ep->rack_us, ep->rack_end, sent->at_us, sent->end))
+		if (sent->over || !sent_after(ep->rack_us, ep->rack_end, sent->at_us, end_of(sent)))
 			continue;
 		if (sent->at_us + patience_us > now_us) {
 			ep->rack_at_us = sent->at_us + patience_us; /* they are in the order of time: the first is the next */
 			break;
 		}
-		if (!tcp_lose(ep, seq_max(sent->start, ep->snd_una), sent->end))
+		if (!tcp_lose(ep, seq_max(sent->start, ep->snd_una), end_of(sent)))
 			continue;
 		sent->over = true;
 		found = true;
