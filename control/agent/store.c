@@ -41,8 +41,8 @@ struct store {
 	bool seen, foreign, refuses_empty;
 	/* Groups with something to refuse: walking all of them, several times a second, would be most of the work. */
 	struct group **refusing;
-	size_t refusing_count, refusing_room;
-	bool refusing_stale;
+	size_t refusing_count, refusing_room, conflicts;
+	bool refusing_stale; /* one may have joined or left them */
 };
 
 struct change {
@@ -90,7 +90,6 @@ static void group_mark(struct store *store, struct group *group)
 	if (group->pending)
 		return;
 	group->pending = true;
-	store->refusing_stale = true;
 	group->next_pending = store->pending;
 	store->pending = group;
 }
@@ -107,6 +106,7 @@ static void source_drop(struct store *store, struct group *group, struct source 
 {
 	struct source *source = *at;
 
+	store->refusing_stale |= source->error || group->sources->next;
 	*at = source->next;
 	source_clear(source);
 	free(source->redis_key);
@@ -212,7 +212,9 @@ static struct source *source_get(struct store *store, const char *redis_key, cha
 		source->next = *at;
 		*at = source;
 		store->keys++;
+		store->refusing_stale |= group->sources->next != NULL;
 	}
+	store->refusing_stale |= source->error != NULL;
 	source_clear(source);
 	source->epoch = store->epoch;
 	store->seen = true;
@@ -226,8 +228,10 @@ void store_hash(struct store *store, const char *redis_key, const struct rule_fi
 	struct source *source = source_get(store, redis_key, key);
 
 	source->rule = rule_parse(key, fields, count, error, sizeof(error));
-	if (!source->rule)
+	if (!source->rule) {
 		source->error = must(strdup(error));
+		store->refusing_stale = true;
+	}
 }
 
 void store_wrong(struct store *store, const char *redis_key, const char *why)
@@ -236,6 +240,7 @@ void store_wrong(struct store *store, const char *redis_key, const char *why)
 	struct source *source = source_get(store, redis_key, key);
 
 	source->error = must(strdup(why));
+	store->refusing_stale = true;
 }
 
 void store_gone(struct store *store, const char *redis_key)
@@ -356,8 +361,10 @@ static void put(struct store *store, const char *key, struct rule *rule)
 		ruleset_remove(store->live, key);
 }
 
-static void set_conflict(struct group *group, const char *why)
+static void set_conflict(struct store *store, struct group *group, const char *why)
 {
+	store->refusing_stale |= group->conflict || why;
+	store->conflicts += (why != NULL) - (size_t)(group->conflict != NULL);
 	free(group->conflict);
 	group->conflict = why ? must(strdup(why)) : NULL;
 }
@@ -394,13 +401,13 @@ static void apply(struct compiling *c, struct change *changes, size_t count)
 		put(c->store, changes[i].group->key, rule_copy(changes[i].target));
 	if (try_compile(c, error, sizeof(error))) {
 		for (size_t i = 0; i < count; i++)
-			set_conflict(changes[i].group, NULL);
+			set_conflict(c->store, changes[i].group, NULL);
 		return;
 	}
 	for (size_t i = 0; i < count; i++)
 		put(c->store, changes[i].group->key, rule_copy(changes[i].before));
 	if (count == 1) {
-		set_conflict(changes[0].group, error);
+		set_conflict(c->store, changes[0].group, error);
 		return;
 	}
 	apply(c, changes, count / 2);
@@ -439,6 +446,8 @@ static void retry_conflicts(struct store *store)
 {
 	size_t left = STORE_RETRIES_MAX;
 
+	if (!store->conflicts)
+		return;
 	collect(store);
 	for (size_t i = 0; i < store->refusing_count && left; i++)
 		if (store->refusing[i]->conflict) {
@@ -454,15 +463,15 @@ static bool group_target(struct store *store, struct group *group, struct change
 	const struct rule *target = group->sources ? group->sources->rule : NULL;
 
 	if (group->sources && !target) {
-		set_conflict(group, NULL); /* the source's own error says more */
+		set_conflict(store, group, NULL); /* the source's own error says more */
 		return false;
 	}
 	if (target && rule_unsupported(target)) {
-		set_conflict(group, rule_unsupported(target));
+		set_conflict(store, group, rule_unsupported(target));
 		return false;
 	}
 	if (rules_equal(live, target)) {
-		set_conflict(group, NULL);
+		set_conflict(store, group, NULL);
 		return false;
 	}
 	*change = (struct change){.group = group, .target = target, .before = rule_copy(live)};
@@ -500,7 +509,6 @@ void *store_compile(struct store *store, struct discovered *discovered, uint64_t
 			group_remove(store, g);
 	}
 	store->pending = NULL;
-	store->refusing_stale = true;
 	*error = 0;
 	if (!c.image && force)
 		try_compile(&c, error, error_len);
