@@ -299,6 +299,13 @@ static struct flow *flow_of(unsigned number)
 	return NULL;
 }
 
+/* The port that the first packet of a flow's client came by is the client's. */
+static bool by_its_port(const struct shape *s, enum port_side from)
+{
+	const struct flow *flow = flow_of(s->port - FIRST_PORT);
+	return !flow || from == (s->side == CLIENT ? (enum port_side)flow->client_port_side : port_other(flow->client_port_side));
+}
+
 /* As the worker tries it first; of a burst of one. */
 static bool short_way(struct rte_mbuf *mbuf, const struct shape *s, const struct packet *packet, enum port_side from)
 {
@@ -310,7 +317,7 @@ static bool short_way(struct rte_mbuf *mbuf, const struct shape *s, const struct
 	if (!flow_burst_pass(f.flows, &burst, 0, mbuf, f.now))
 		return false;
 	const struct flow *flow = flow_of(s->port - FIRST_PORT);
-	MUST(flow && flow->state == FLOW_SEALED && !flow->taken && !(s->flags & (PACKET_SYN | PACKET_FIN | PACKET_RST)) && !s->other_port);
+	MUST(flow && flow->state == FLOW_SEALED && !flow->taken && !(s->flags & (PACKET_SYN | PACKET_FIN | PACKET_RST)) && by_its_port(s, from));
 	check_table();
 	return true;
 }
@@ -327,12 +334,12 @@ static void give(struct shape *s)
 	rte_pktmbuf_trim(mbuf, (uint16_t)(FRAME_MAX - len));
 	MUST(packet_parse(&packet, frame, len) == PACKET_OK);
 	packet_update_checksums(&packet);
+	enum port_side from = (s->side == CLIENT) != s->other_port ? INSIDE : OUTSIDE;
 	if (s->bad_sum)
 		frame[packet.l4_off + 16] ^= 0x55;
-	else if (!s->other_port)
+	else if (by_its_port(s, from))
 		offer(s);
 	f.given++;
-	enum port_side from = (s->side == CLIENT) != s->other_port ? INSIDE : OUTSIDE;
 	if (f.bursts && short_way(mbuf, s, &packet, from))
 		return;
 	flow_packet(f.flows, mbuf, &packet, from, FLOW_HASH, f.now);
