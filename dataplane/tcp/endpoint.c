@@ -124,6 +124,7 @@ void tcp_free(struct tcp_endpoint *ep)
 {
 	if (!ep)
 		return;
+	tcp_sent_forget(ep);
 	tcp_ring_dispose(&ep->out);
 	tcp_ring_dispose(&ep->in);
 	free(ep);

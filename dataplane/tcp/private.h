@@ -139,7 +139,7 @@ struct tcp_endpoint {
 	uint32_t dup_acks, acked_last;
 	uint32_t dup_bytes; /* dup_bytes: without SACK, bytes that duplicate ACKs say have arrived */
 	bool retransmit_first, rescued, cwnd_limited;
-	struct tcp_sent sent[TCP_SENT_MAX];
+	struct tcp_sent *sent; /* TCP_SENT_MAX, a ring; NULL while empty: an idle session keeps none */
 	unsigned sent_first, sent_count;
 	uint64_t rack_us, rack_rtt_us, rack_at_us; /* of the delivered segment that was sent last: when, its round trip; and the timer */
 	uint32_t rack_end, fack, dsack_round;

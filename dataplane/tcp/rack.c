@@ -8,17 +8,21 @@
  *
  * Enters: each transmission with its time; what has been delivered. Leaves: `lost`, and rack_at_us, when the next
  * segment would count as lost. The transmissions are a bounded ring in the order of time; past TCP_SENT_MAX the oldest
- * is forgotten, and the retransmission timer is left for it.
+ * is forgotten, and the retransmission timer is left for it. It is also left where the pool has no chunk for the ring.
  */
 #include "private.h"
 
-_Static_assert(sizeof(struct tcp_sent) == 16, "each endpoint has TCP_SENT_MAX of them");
+_Static_assert(TCP_SENT_MAX * sizeof(struct tcp_sent) == TCP_CHUNK_BYTES, "the ring is a chunk of the pool");
 
 static uint32_t end_of(const struct tcp_sent *sent) { return sent->start + sent->len; }
 
 void tcp_sent_note(struct tcp_endpoint *ep, uint32_t start, uint32_t len, bool again, uint64_t now_us)
 {
 	if (!ep->sack_ok || !len || len > UINT16_MAX)
+		return;
+	if (!ep->sent && tcp_pool_spare(ep->pool))
+		ep->sent = (struct tcp_sent *)(void *)tcp_chunk_take(ep->pool);
+	if (!ep->sent)
 		return;
 	if (ep->sent_count == TCP_SENT_MAX) {
 		ep->sent_first = (ep->sent_first + 1) % TCP_SENT_MAX;
@@ -27,9 +31,17 @@ void tcp_sent_note(struct tcp_endpoint *ep, uint32_t start, uint32_t len, bool a
 	ep->sent[(ep->sent_first + ep->sent_count++) % TCP_SENT_MAX] = (struct tcp_sent){now_us, start, (uint16_t)len, again, false};
 }
 
+static void give_ring(struct tcp_endpoint *ep)
+{
+	if (ep->sent)
+		tcp_chunk_give(ep->pool, (uint8_t *)ep->sent);
+	ep->sent = NULL;
+	ep->sent_count = 0;
+}
+
 void tcp_sent_forget(struct tcp_endpoint *ep)
 {
-	ep->sent_count = 0;
+	give_ring(ep);
 	ep->rack_at_us = TCP_NEVER;
 }
 
@@ -84,6 +96,8 @@ void tcp_rack_delivered(struct tcp_endpoint *ep, uint32_t tsecr, uint64_t now_us
 		ep->sent_first = (ep->sent_first + 1) % TCP_SENT_MAX;
 		ep->sent_count--;
 	}
+	if (!ep->sent_count)
+		give_ring(ep);
 }
 
 /* RFC 8985, 6.2, step 4. */
