@@ -287,6 +287,7 @@ static void read_record(struct tls_client *client)
 
 	forget_errors();
 	int result = SSL_read_ex(client->ssl, scratch, TLS_PLAIN_BYTES, &got);
+	SSL_free_buffers(client->ssl); /* SSL_MODE_RELEASE_BUFFERS leaves 16 KB behind a ticket; this does nothing amid a record */
 	if (result != 1) {
 		judge(client, result);
 	} else if (!tls_queue_put(&client->plain, scratch, got)) {
