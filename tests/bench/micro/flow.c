@@ -1,7 +1,7 @@
 /*
  * flow.c - the table of flows by its size: insert, look-up, ageing, and a packet of a sealed flow.
  *
- *   flow [BPF_DIR] [N ...]      1000 100000 1000000 unless said otherwise; 10000000 wants 8 GB
+ *   flow [BPF_DIR] [N ...]      1000 100000 1000000 unless said otherwise, and 10000000 where 8 GB are free
  */
 #include <rte_config.h>
 #include <rte_lcore.h>
@@ -79,7 +79,7 @@ static struct flow_key key_of(uint32_t i)
 static void insert_and_remove(uint32_t n, struct stats *stats)
 {
 	struct micro insert = {.count = 0}, remove = {.count = 0};
-	unsigned rounds = n > 100000 ? 3 : MICRO_ROUNDS - 1;
+	unsigned rounds = n > 1000000 ? 1 : n > 100000 ? 3 : MICRO_ROUNDS - 1;
 	make_table(n, stats);
 	for (unsigned round = 0; round <= rounds; round++) {
 		uint64_t from = __rdtsc();
@@ -183,12 +183,15 @@ static void bench(uint32_t n, struct rte_mempool *pool)
 	struct rte_mbuf *mbufs[FRAMES_BURST];
 	struct stats *stats = stats_new();
 	insert_and_remove(n, stats);
+	size_t before = micro_heap();
 	make_table(n, stats);
+	size_t index = micro_heap() - before;
 	if (rte_pktmbuf_alloc_bulk(pool, mbufs, FRAMES_BURST))
 		micro_die("no packet buffers");
 	packets(n, mbufs, true);
 	if (flow_count(table) != n)
 		micro_die("not all flows are there");
+	micro_print_one("flow_bytes", n, "B/flow", (double)index / n + (double)sizeof(struct flow));
 	look_up(n);
 	packets(n, mbufs, false);
 	age(n);
@@ -199,9 +202,9 @@ static void bench(uint32_t n, struct rte_mempool *pool)
 
 int main(int argc, char **argv)
 {
-	static const char *usual[] = {"1000", "100000", "1000000"};
+	static const char *usual[] = {"1000", "100000", "1000000", "10000000"};
 	const char **sizes = argc > 2 ? (const char **)argv + 2 : usual;
-	unsigned count = argc > 2 ? (unsigned)argc - 2 : 3, most = 0;
+	unsigned count = argc > 2 ? (unsigned)argc - 2 : micro_available_mb() > 8192 ? 4 : 3, most = 0;
 	for (unsigned i = 0; i < count; i++)
 		most = (unsigned)atoi(sizes[i]) > most ? (unsigned)atoi(sizes[i]) : most;
 	micro_eal(64 + most / 1000000 * 256);

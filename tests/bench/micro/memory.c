@@ -6,11 +6,8 @@
  */
 #include <rte_config.h>
 #include <rte_lcore.h>
-#include <rte_malloc.h>
 
 #include "micro.h"
-
-#include <malloc.h>
 
 #include "../../unit/tls_peer.h"
 #include "frames.h"
@@ -28,17 +25,6 @@ static void transmit(void *context, enum port_side port, struct rte_mbuf **mbufs
 	if (count != 1)
 		micro_die("one frame in, one out");
 	last = mbufs[0];
-}
-
-static size_t heap(void)
-{
-	struct mallinfo2 info = mallinfo2();
-	struct rte_malloc_socket_stats dpdk;
-	size_t total = info.uordblks + info.hblkhd;
-	for (int socket = 0; socket < 8; socket++)
-		if (rte_malloc_get_socket_stats(socket, &dpdk) == 0)
-			total += dpdk.heap_allocsz_bytes;
-	return total;
 }
 
 static void send_frame(struct worker *worker, struct frame_spec spec)
@@ -76,28 +62,28 @@ static void flows(struct rte_mempool *pool)
 	struct flow_limits limits = flow_limits_default;
 	struct flow_ops none = {.closed = NULL}; /* nothing is put into it */
 	struct stats *stats = stats_new();
-	size_t before = heap();
+	size_t before = micro_heap();
 
 	limits.flows_max = FLOWS;
 	struct flow_table *table = flow_table_new("count", &limits, &none, stats, 0, SOCKET_ID_ANY);
 	if (!table)
 		micro_die("no memory for the table");
-	double hash = (double)(heap() - before) / FLOWS;
+	double hash = (double)(micro_heap() - before) / FLOWS;
 	flow_table_free(table);
 	stats_free(stats);
 	micro_print_one("bytes_flow_entry", 0, "B", (double)sizeof(struct flow));
 	micro_print_one("bytes_flow_index", 0, "B", hash);
 
-	before = heap();
+	before = micro_heap();
 	for (uint32_t i = 0; i < FLOWS / 2; i++)
 		send_frame(worker, (struct frame_spec){.flow = i, .from = CLIENT, .flags = PACKET_ACK, .seq = 1000, .ack = 2000, .payload = frame_tls_record,
 		                                       .payload_len = sizeof(frame_tls_record)});
-	double sealed = (double)(heap() - before) / (FLOWS / 2);
+	double sealed = (double)(micro_heap() - before) / (FLOWS / 2);
 	micro_print_one("bytes_sealed_flow", 0, "B", sealed + hash + (double)sizeof(struct flow));
-	before = heap();
+	before = micro_heap();
 	for (uint32_t i = FLOWS / 2; i < FLOWS; i++)
 		converse(worker, i);
-	micro_print_one("bytes_dialogue_flow", 0, "B", (double)(heap() - before) / (FLOWS / 2) + hash + (double)sizeof(struct flow));
+	micro_print_one("bytes_dialogue_flow", 0, "B", (double)(micro_heap() - before) / (FLOWS / 2) + hash + (double)sizeof(struct flow));
 	worker_free(worker, now);
 }
 
@@ -134,20 +120,20 @@ static void tls(void)
 	size_t before = 0;
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		if (i == 1)
-			before = heap(); /* the first one has made the profile */
+			before = micro_heap(); /* the first one has made the profile */
 		clients[i] = tls_client_new(context, &params, error, sizeof(error));
 		if (!clients[i])
 			micro_die(error);
 		tls_client_start(clients[i]);
 	}
-	micro_print_one("bytes_tls_client_began", 0, "B", (double)(heap() - before) / (CLIENTS - 1));
+	micro_print_one("bytes_tls_client_began", 0, "B", (double)(micro_heap() - before) / (CLIENTS - 1));
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		peer_begin(&server, true);
 		shake_hands(clients[i], &server);
 	}
 	SSL_free(server.ssl);
 	server.ssl = NULL;
-	micro_print_one("bytes_tls_client_idle", 0, "B", (double)(heap() - before) / (CLIENTS - 1));
+	micro_print_one("bytes_tls_client_idle", 0, "B", (double)(micro_heap() - before) / (CLIENTS - 1));
 	for (unsigned i = 0; i < CLIENTS; i++)
 		tls_client_free(clients[i]);
 	peer_free(&server);

@@ -82,7 +82,33 @@ static inline uint32_t micro_shuffled(uint32_t i, uint32_t n)
 }
 
 #ifdef RTE_MAX_LCORE
+#include <malloc.h>
 #include <rte_eal.h>
+#include <rte_malloc.h>
+
+/* What malloc and DPDK's heap have given out. */
+static inline size_t micro_heap(void)
+{
+	struct mallinfo2 info = mallinfo2();
+	struct rte_malloc_socket_stats dpdk;
+	size_t total = info.uordblks + info.hblkhd;
+	for (int socket = 0; socket < 8; socket++)
+		if (rte_malloc_get_socket_stats(socket, &dpdk) == 0)
+			total += dpdk.heap_allocsz_bytes;
+	return total;
+}
+
+static inline unsigned long micro_available_mb(void)
+{
+	unsigned long free_kb = 0;
+	char line[128];
+	FILE *file = fopen("/proc/meminfo", "r");
+	while (file && fgets(line, sizeof(line), file))
+		sscanf(line, "MemAvailable: %lu", &free_kb);
+	if (file)
+		fclose(file);
+	return free_kb / 1024;
+}
 
 /* Huge pages where there are enough of them, as the appliance has them; else ordinary ones, which cost TLB misses. */
 static inline void micro_eal(unsigned megabytes)
