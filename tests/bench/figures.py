@@ -21,6 +21,8 @@ MEASURES = {
     "sealed_bulk": ("sealed_bulk", "gbit_s", "Gbit/s", True, {"direct": None, "bridge": 1.0, "testpmd": 1.3, "haproxy_tcp": None}, {}),
     "sealed_latency_p50": ("latency", "p50_us", "us", False, {"direct": None, "bridge": None, "testpmd": None, "haproxy_tcp": None}, {}),
     "sealed_latency_p99": ("latency", "p99_us", "us", False, {"direct": None, "bridge": None, "testpmd": None, "haproxy_tcp": None}, {}),
+    "flooded_latency_p50": ("flooded_latency", "p50_us", "us", False, {"bridge": None}, {}),
+    "flooded_latency_p99": ("flooded_latency", "p99_us", "us", False, {"bridge": None}, {}),
     "forward_rate": ("forward", "gbit_s", "Gbit/s", True, {"direct": None, "bridge": 1.0, "testpmd": 1.3}, {}),
     "idle_cpu": ("idle", "cpus", "CPUs", False, {"testpmd": None, "stunnel": None, "haproxy_tcp": None, "nginx": None}, {}),
 }
@@ -30,6 +32,11 @@ BARE = {"upgraded_cpu": "tls_bare_full", "upgraded_resumed_cpu": "tls_bare_resum
 OWNED = "owned_"             # the same measures with ports owned by DPDK
 # In-process benches: the figure that another is held against, and the target of the ratio.
 MICRO_PEERS = {"tls_client_full": ("tls_bare_full", None), "tls_client_resumed": ("tls_bare_resumed", None)}
+
+# Targets of in-process benches: (bench, n, limit, None or the n whose figure it is divided by, is more better?)
+MICRO_TARGETS = (("classifier_and_worker_sealed", 1000000, 175, None, False), ("classifier_and_worker_sealed", 1000000, 1.5, 1000, False),
+                 ("bytes_sealed_flow", 0, 256, None, False), ("flow_bytes", 10000000, 1.1, 1000000, False), ("flow_find", 10000000, 2, 1000000, False),
+                 ("flow_age", 10000000, 2, 1000000, False), ("worker_sessions", 2, 1.8, 1, True))
 
 
 def figure(results, middle, scenario, field):
@@ -140,6 +147,17 @@ def matrix(results):
     return lines
 
 
+def micro_limits(lines):
+    out = []
+    for bench, n, limit, of, more in MICRO_TARGETS:
+        ours, other = micro_figure(lines, bench, n), micro_figure(lines, bench, of) if of is not None else (1,)
+        if ours and other:
+            value, unit = ours[0] / other[0], "" if of is not None else next(line["unit"] for line in lines if line["bench"] == bench)
+            out.append([f"  {bench}" + (f" {n}" if n else "") + (f" / {of}" if of is not None else ""), shown(value), unit,
+                        f"{'>=' if more else '<='} {limit:g}", "met" if (value >= limit if more else value <= limit) else "missed"])
+    return out
+
+
 def table(results, lines, made, notes, head):
     out = ["", head, "", "middles"]
     out += rows([[f"  {name}", notes[name]] for name in results], 2) if results else []
@@ -157,6 +175,7 @@ def table(results, lines, made, notes, head):
         if ours and other:
             value = ours[0] - other[0]
             limits.append([f"  {name}" + (f" over {peer}" if peer else ""), shown(value), unit, f"<= {limit}", "met" if value <= limit else "missed"])
+    limits += micro_limits(lines)
     out += ["", "limits", *rows(limits)] if limits else []
     if lines:
         grid = [["  in-process", "n", "median", "least", "most", "unit"]]

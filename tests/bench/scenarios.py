@@ -4,6 +4,8 @@ Each function runs one scenario once and returns a dict of figures, with "wrong"
 Figures are per 1,000 sessions, or per GB of one message; `cpu` is the middle's own processes, `machine` all CPUs of
 the machine (the load's and the sink's work and the kernel's forwarding are in it).
 """
+import json
+import subprocess
 import threading
 import time
 
@@ -131,6 +133,21 @@ def latency(middle, settings):
     return {**figures, "wrong": complaints(load, sink, 0, True, noop=True), "p50_us": load["p50_us"], "p99_us": load["p99_us"]}
 
 
+def flooded_latency(middle, settings):
+    """The round trip in a sealed session while 32 others at once come in plain text, to be upgraded where the middle does that."""
+    seconds = min(settings.seconds, 2)
+    flood = subprocess.Popen(middle.place.load_command(RESUMED, "--parallel", str(PARALLEL), "--size", str(SIZE), "--seconds", str(seconds + 1),
+                                                       direct=middle.direct), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                             stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        load, sink, figures = measured(middle, FULL, "--noop", "--starttls", "--seconds", str(seconds))
+        ended = flood.poll() is not None
+    finally:
+        told = json.loads(flood.communicate(timeout=30)[0].splitlines()[-1])
+    wrong = complaints(load, sink, 0, True, noop=True) or ("the flood ended too early" if ended else "") or ("" if told["sessions"] else "there was no flood")
+    return {**figures, "wrong": wrong, "p50_us": load["p50_us"], "p99_us": load["p99_us"], "flood": told["sessions"] / (seconds + 1)}
+
+
 def upgraded_bulk(middle, settings):
     return bulk(middle, settings.megabytes, False, True)
 
@@ -176,8 +193,8 @@ FIRST = (upgraded_memory, idle)
 COLD = (upgraded_memory,)
 SCENARIOS = {
     "direct": (*WIRE, plain, plain_bulk),
-    "bridge": (*WIRE, plain, plain_bulk),
-    "waxseal": (upgraded_memory, idle, *UPGRADE, *WIRE),
+    "bridge": (*WIRE, flooded_latency, plain, plain_bulk),
+    "waxseal": (upgraded_memory, idle, *UPGRADE, *WIRE, flooded_latency),
     "owned": (idle, *UPGRADE, *WIRE),
     "testpmd": (idle, *WIRE, plain, plain_bulk),
     "stunnel": (upgraded_memory, idle, *UPGRADE),

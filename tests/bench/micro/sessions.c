@@ -183,7 +183,8 @@ static bool move(void)
 	for (unsigned i = 0; i < lane->out_count; i++) {
 		struct packet p;
 		packet_parse(&p, rte_pktmbuf_mtod(lane->out[i], uint8_t *), rte_pktmbuf_data_len(lane->out[i]));
-		struct tcp_segment segment = {.seq = p.seq, .ack = p.ack, .window = p.window, .flags = p.flags, .payload = p.frame + p.payload_off, .payload_len = p.payload_len};
+		struct tcp_segment segment = {.seq = p.seq, .ack = p.ack, .window = p.window, .flags = p.flags,
+		                              .payload = p.frame + p.payload_off, .payload_len = p.payload_len};
 		if (live.peer[lane->out_to[i]])
 			tcp_input(live.peer[lane->out_to[i]], &segment, lane->now);
 		rte_pktmbuf_free(lane->out[i]);
