@@ -3,7 +3,7 @@ import pytest
 
 from lab.dialogue import Dialogue
 from lab.lab import EXIM, OPENSMTPD, SINKS, TLS
-from lab.mta import Message, headers, swaks
+from lab.mta import Message, headers, swaks, wait_for
 from lab.namespaces import ipv4, ipv6
 
 ENCRYPT = {"level": "encrypt", "mode": "enforce"}
@@ -161,6 +161,7 @@ def test_nothing_of_the_envelope_crosses_the_wire(lab, both, sink):
             client.ehlo()
             assert client.mail(message, "secret@b.example").code == 250
             client.quit()
+        wait_for(lambda: "tcpdump writes the session down", lambda: b"QUIT" in b"".join(inside.streams().values()))
     seen = b"".join(outside.streams().values())
     assert b"STARTTLS" in seen
     for word in (b"MAIL FROM", b"secret@b.example", message.name.encode()):
