@@ -38,6 +38,7 @@ enum {
 	TCP_KEEPALIVE_PROBES_MAX = 9,
 	TCP_RECEIVE_FIRST = 65536,  /* bytes offered before the peer has shown its rate */
 	TCP_SENT_MAX = 256,         /* transmissions whose time is known: a full send buffer, and some of it again */
+	TCP_SENT_FEW = 8,           /* ... of a dialogue: without memory of their own */
 	TCP_REORDER_PERSIST = 16,   /* recoveries for which a wider reordering window stays (RFC 8985, 6.2) */
 	TCP_RECENT_MAX = 4,         /* arrivals remembered for the order of SACK blocks (RFC 2018, 4) */
 	TCP_OPTION_TS_BYTES = 12,
@@ -139,7 +140,7 @@ struct tcp_endpoint {
 	uint32_t dup_acks, acked_last;
 	uint32_t dup_bytes; /* dup_bytes: without SACK, bytes that duplicate ACKs say have arrived */
 	bool retransmit_first, rescued, cwnd_limited;
-	struct tcp_sent *sent; /* TCP_SENT_MAX, a ring; NULL while empty: an idle session keeps none */
+	struct tcp_sent sent_few[TCP_SENT_FEW], *sent_chunk; /* a ring: the few, or of TCP_SENT_MAX in a chunk while there are more */
 	unsigned sent_first, sent_count;
 	uint64_t rack_us, rack_rtt_us, rack_at_us; /* of the delivered segment that was sent last: when, its round trip; and the timer */
 	uint32_t rack_end, fack, dsack_round;

@@ -7,8 +7,8 @@
  * trips (the tail loss probe), and its SACK shows the hole before the retransmission timer would.
  *
  * Enters: each transmission with its time; what has been delivered. Leaves: `lost`, and rack_at_us, when the next
- * segment would count as lost. The transmissions are a bounded ring in the order of time; past TCP_SENT_MAX the oldest
- * is forgotten, and the retransmission timer is left for it. It is also left where the pool has no chunk for the ring.
+ * segment would count as lost. The transmissions are a bounded ring in the order of time; past TCP_SENT_MAX, or
+ * TCP_SENT_FEW while the pool has no chunk for them, the oldest is forgotten, and the retransmission timer is left for it.
  */
 #include "private.h"
 
@@ -16,27 +16,45 @@ _Static_assert(TCP_SENT_MAX * sizeof(struct tcp_sent) == TCP_CHUNK_BYTES, "the r
 
 static uint32_t end_of(const struct tcp_sent *sent) { return sent->start + sent->len; }
 
+static unsigned sent_max(const struct tcp_endpoint *ep) { return ep->sent_chunk ? TCP_SENT_MAX : TCP_SENT_FEW; }
+
+static struct tcp_sent *sent_at(struct tcp_endpoint *ep, unsigned i)
+{
+	struct tcp_sent *ring = ep->sent_chunk ? ep->sent_chunk : ep->sent_few;
+	return &ring[(ep->sent_first + i) % sent_max(ep)];
+}
+
+static void widen(struct tcp_endpoint *ep)
+{
+	struct tcp_sent *chunk = ep->sent_chunk || !tcp_pool_spare(ep->pool) ? NULL : (struct tcp_sent *)(void *)tcp_chunk_take(ep->pool);
+
+	if (!chunk)
+		return;
+	for (unsigned i = 0; i < ep->sent_count; i++)
+		chunk[i] = *sent_at(ep, i);
+	ep->sent_chunk = chunk;
+	ep->sent_first = 0;
+}
+
 void tcp_sent_note(struct tcp_endpoint *ep, uint32_t start, uint32_t len, bool again, uint64_t now_us)
 {
 	if (!ep->sack_ok || !len || len > UINT16_MAX)
 		return;
-	if (!ep->sent && tcp_pool_spare(ep->pool))
-		ep->sent = (struct tcp_sent *)(void *)tcp_chunk_take(ep->pool);
-	if (!ep->sent)
-		return;
-	if (ep->sent_count == TCP_SENT_MAX) {
-		ep->sent_first = (ep->sent_first + 1) % TCP_SENT_MAX;
+	if (ep->sent_count == sent_max(ep))
+		widen(ep);
+	if (ep->sent_count == sent_max(ep)) {
+		ep->sent_first = (ep->sent_first + 1) % sent_max(ep);
 		ep->sent_count--;
 	}
-	ep->sent[(ep->sent_first + ep->sent_count++) % TCP_SENT_MAX] = (struct tcp_sent){now_us, start, (uint16_t)len, again, false};
+	*sent_at(ep, ep->sent_count++) = (struct tcp_sent){now_us, start, (uint16_t)len, again, false};
 }
 
 static void give_ring(struct tcp_endpoint *ep)
 {
-	if (ep->sent)
-		tcp_chunk_give(ep->pool, (uint8_t *)ep->sent);
-	ep->sent = NULL;
-	ep->sent_count = 0;
+	if (ep->sent_chunk)
+		tcp_chunk_give(ep->pool, (uint8_t *)ep->sent_chunk);
+	ep->sent_chunk = NULL;
+	ep->sent_first = ep->sent_count = 0;
 }
 
 void tcp_sent_forget(struct tcp_endpoint *ep)
@@ -82,7 +100,7 @@ void tcp_rack_delivered(struct tcp_endpoint *ep, uint32_t tsecr, uint64_t now_us
 {
 	/* Without holes only the first ones can have arrived. */
 	for (unsigned i = 0; i < ep->sent_count; i++) {
-		struct tcp_sent *sent = &ep->sent[(ep->sent_first + i) % TCP_SENT_MAX];
+		struct tcp_sent *sent = sent_at(ep, i);
 		if (sent->over)
 			continue;
 		if (delivered(ep, sent)) {
@@ -92,8 +110,8 @@ void tcp_rack_delivered(struct tcp_endpoint *ep, uint32_t tsecr, uint64_t now_us
 			break;
 		}
 	}
-	while (ep->sent_count && ep->sent[ep->sent_first].over) {
-		ep->sent_first = (ep->sent_first + 1) % TCP_SENT_MAX;
+	while (ep->sent_count && sent_at(ep, 0)->over) {
+		ep->sent_first = (ep->sent_first + 1) % sent_max(ep);
 		ep->sent_count--;
 	}
 	if (!ep->sent_count)
@@ -121,7 +139,7 @@ void tcp_rack_expired(struct tcp_endpoint *ep, uint64_t now_us)
 	if (!ep->sack_ok || !ep->rack_us)
 		return;
 	for (unsigned i = 0; i < ep->sent_count; i++) {
-		struct tcp_sent *sent = &ep->sent[(ep->sent_first + i) % TCP_SENT_MAX];
+		struct tcp_sent *sent = sent_at(ep, i);
 		if (sent->at_us > ep->rack_us)
 			break;
 		if (sent->over || !sent_after(ep->rack_us, ep->rack_end, sent->at_us, end_of(sent)))

@@ -254,6 +254,25 @@ static void a_single_segment_is_left_to_the_timer(void **state)
 	assert_int_equal(h.ep->recovery, TCP_LOSS);
 }
 
+/* The chunk is there while more than a few are on their way; all of them count, those of before too. */
+static void a_long_flight_is_listed_in_a_chunk(void **state)
+{
+	(void)state;
+	write_segments(TCP_SENT_FEW);
+	assert_null(h.ep->sent_chunk);
+	write_segments(10 - TCP_SENT_FEW);
+	assert_non_null(h.ep->sent_chunk);
+	assert_int_equal(h.ep->sent_count, 10);
+	h_pass(RTT_US);
+	h_sack(0, 1000, 10000); /* the first of all, listed before there was a chunk */
+	h_output();
+	assert_int_equal(h.sent[0].seq, 0);
+	h_pass(RTT_US);
+	h_ack(10000);
+	assert_null(h.ep->sent_chunk);
+	assert_int_equal(h.ep->sent_count, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +289,7 @@ int main(void)
 		H_TEST_PREPARED(a_probe_that_filled_the_hole_tells_of_a_loss),
 		H_TEST_PREPARED(a_probe_in_vain_costs_nothing),
 		H_TEST_PREPARED(a_single_segment_is_left_to_the_timer),
+		H_TEST(a_long_flight_is_listed_in_a_chunk),
 		H_TEST(duplicates_widen_the_window_once_a_round),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
