@@ -36,17 +36,19 @@ static bool asks_nothing(const struct image_rule *rule)
 	return !rule || rule->level == LEVEL_NONE;
 }
 
-/* A rule that is only observed refuses nobody, for lack of room neither. */
-static bool overload_passes(const struct image_rule *rule, uint32_t flow_hash)
+static bool observed(const struct image_rule *rule, uint32_t flow_hash)
 {
 	const struct policy_facts none = {0};
-	return !rule || rule->overload == PASS_PASS || policy_decide(rule, &none, flow_hash).observed;
+	return !rule || policy_decide(rule, &none, flow_hash).observed;
 }
 
+/* Rules that are only observed refuse nobody, for lack of room neither, unless a recipient's may be in force. */
 bool worker_overload_passes(const struct worker *worker, const struct flow *flow)
 {
 	struct policy_rules rules = worker_rules(worker, flow);
-	return overload_passes(rules.rule, flow->hash) && overload_passes(rules.minimum, flow->hash);
+	if (rules.rule->overload == PASS_PASS && (!rules.minimum || rules.minimum->overload == PASS_PASS))
+		return true;
+	return observed(rules.rule, flow->hash) && observed(rules.minimum, flow->hash) && worker_clear_allowed(worker, flow);
 }
 
 static const char *destination_name(const struct worker *worker, const struct flow *flow)

@@ -230,6 +230,18 @@ static void one_that_waits_may_give_up(void **state)
 	MOVED(handshakes_waited, 2);
 }
 
+/* ... but where a recipient's rule may be in force. */
+static void takeovers_exhausted_where_only_a_domain_wants_tls(void **state)
+{
+	(void)state;
+	POLICY("* level=encrypt mode=observe overload=reset", "strict.example level=encrypt");
+	hello(OFFERS);
+	says(CLIENT, MAIL);
+	never_heard(SERVER, "MAIL");
+	MOVED(takeover_no_memory, 1);
+	is_turned_away();
+}
+
 static void no_packet_buffer_for_a_split(void **state)
 {
 	struct rte_mbuf *taken[SCENE_BUFFERS];
@@ -291,6 +303,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(handshakes_are_admitted_in_turn, scene_open_one_handshake, scene_close),
 		cmocka_unit_test_setup_teardown(too_many_wait_for_a_handshake, scene_open_one_handshake, scene_close),
 		cmocka_unit_test_setup_teardown(one_that_waits_may_give_up, scene_open_one_handshake, scene_close),
+		cmocka_unit_test_setup_teardown(takeovers_exhausted_where_only_a_domain_wants_tls, scene_open_no_takeovers, scene_close),
 		ROW(no_packet_buffer_for_a_split), ROW(server_that_never_acknowledges), ROW(dialogue_that_stands_still),
 	};
 	return PLAY("resources", rows, argc, argv);
