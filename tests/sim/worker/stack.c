@@ -312,9 +312,16 @@ static void take_ack(struct stack *s, const struct segment *segment, bool own)
 			s->flight += s->peer_mss;
 	} else if (!segment->len && s->una < s->max && allowed <= s->allowed && ++s->duplicates == 3) {
 		uint32_t len = (uint32_t)s->out.len - s->una, room = segment_room(s, s->una);
+		if (len > room)
+			len = room;
+		if (s->una + len > s->allowed)
+			len = 1;
 		if (s->una < s->out.len)
-			send_segment(s, s->una,
-			        len < room ? (len + s->una <= s->allowed ? len : 1) : (room + s->una <= s->allowed ? room : 1), 0);
+			send_segment(s, s->una, len, 0);
+		if (s->nxt < s->una + len && s->una < s->out.len) /* what Nagle held back may go with it */
+			s->nxt = s->una + len;
+		if (s->max < s->nxt)
+			s->max = s->nxt;
 	}
 	if (allowed > s->allowed)
 		s->allowed = allowed;
@@ -421,11 +428,10 @@ static void input(struct stack *s, const struct segment *segment, bool own)
 static void too_big(struct stack *s, uint16_t mtu)
 {
 	unsigned headers = s->session->path.family == 4 ? 40 : 60;
-	if (s->state != STACK_OPEN || mtu < headers + 60 || mtu - headers >= s->mtu_mss)
-		return;
 	/* Not what it said in its SYN, but what it sends: the peer's limit is as good a place. */
-	if (mtu - headers < s->peer_mss)
-		s->peer_mss = (uint16_t)(mtu - headers);
+	if (s->state != STACK_OPEN || mtu < headers + 60 || mtu - headers >= s->mtu_mss || mtu - headers >= s->peer_mss)
+		return;
+	s->peer_mss = (uint16_t)(mtu - headers);
 	s->nxt = s->una;
 }
 
