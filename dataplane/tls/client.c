@@ -3,7 +3,7 @@
  *
  * Enters: the server's ciphertext, plaintext for it. Leaves: ciphertext for it, its plaintext, facts. It
  * completes the handshake that can be had with any certificate, notes the first thing wrong with the chain,
- * and leaves judgement to policy/. With context.c and names.c the only user of OpenSSL.
+ * and leaves judgement to policy/.
  */
 #include <openssl/err.h>
 #include <stdio.h>
@@ -240,6 +240,8 @@ size_t tls_client_feed(struct tls_client *client, const uint8_t *ciphertext, siz
 
 	if (client->phase == TLS_FAILED || client->phase == TLS_CLOSED)
 		return len; /* nothing reads it any more */
+	if (client->channel.out.len >= TLS_PENDING_BYTES_MAX)
+		return 0; /* what a server asks for, it has to take: each HelloRequest is an alert of ours */
 	if (len > room)
 		len = room;
 	if (!len || !tls_queue_put(&client->channel.in, ciphertext, len))

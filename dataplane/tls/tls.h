@@ -118,7 +118,7 @@ const uint8_t *tls_client_peek(struct tls_client *client, size_t *len);    /* pl
 void tls_client_consume(struct tls_client *client, size_t len);
 void tls_client_close(struct tls_client *client); /* close_notify becomes pending */
 
-#define TLS_PENDING_BYTES_MAX 65536 /* ciphertext held for the server before tls_client_write refuses more */
+#define TLS_PENDING_BYTES_MAX 65536 /* ciphertext held for the server before tls_client_write and tls_client_feed refuse more */
 
 const char *tls_version_name(uint16_t version); /* "TLSv1.3" */
 

@@ -300,9 +300,38 @@ static void test_data_both_ways_and_close(void **state)
 	free(back);
 }
 
+/* Each HelloRequest asks for an alert (RFC 5246, 7.4.1.1); a server that takes none of them must not fill our memory. */
+static void test_a_server_that_only_asks_is_not_heard(void **state)
+{
+	struct peer server = peer_new(true, &t.good, TLS1_2_VERSION, TLS1_2_VERSION);
+	struct tls_client *client = connect_to(&server, "", 0, 4096);
+	size_t len = 0, fed = 1;
+	uint8_t bytes[4096];
+	(void)state;
+	assert_int_equal(tls_client_phase(client), TLS_ESTABLISHED);
+	for (int i = 0; i < 10000 && fed; i++) {
+		SSL_renegotiate(server.ssl);
+		SSL_do_handshake(server.ssl);
+		int got = BIO_read(server.out, bytes, sizeof(bytes));
+		assert_true(got > 0);
+		fed = tls_client_feed(client, bytes, (size_t)got);
+		tls_client_peek(client, &len);
+		assert_int_equal(len, 0);
+	}
+	assert_int_equal(tls_client_phase(client), TLS_ESTABLISHED);
+	tls_client_pending(client, &len);
+	assert_true(len >= TLS_PENDING_BYTES_MAX && len < TLS_PENDING_BYTES_MAX + 100);
+	assert_int_equal(fed, 0);
+	tls_client_sent(client, len);
+	assert_int_equal(tls_client_feed(client, (const uint8_t *)"\x16", 1), 1); /* it goes on when they have left */
+	tls_client_free(client);
+	peer_free(&server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_server_that_only_asks_is_not_heard),
 		cmocka_unit_test(test_every_version_one_octet_at_a_time), cmocka_unit_test(test_below_the_floor_fails_with_a_reason),
 		cmocka_unit_test(test_no_version_above_the_ceiling),
 		cmocka_unit_test(test_garbage_fails), cmocka_unit_test(test_chains),
