@@ -3,7 +3,7 @@
  *
  * Enters: a checked image, a server's address, a recipient's domain where it is known. Leaves: the server's MX name, the
  * state of its TLSA records, MTA-STS, a probe, when STARTTLS was seen; the rule that holds at that server; facts.
- * Each look-up is a binary search: its cost does not grow with what else is known.
+ * Each look-up is one in a hash table: its cost does not grow with what else is known.
  * Invariant: what is not known is never taken for "there is none".
  */
 #include "private.h"
@@ -26,25 +26,17 @@ static bool canonical(const char *domain, char out[IMAGE_DOMAIN_MAX + 1])
 	return true;
 }
 
-/* ---- sorted sections ---- */
+/* ---- hash tables (index.c) ---- */
 
-/* Index of the element for which `order` is 0, IMAGE_NONE. `order(key, i)`: the key against element i. */
-static uint32_t search(const struct policy_image *image, uint32_t count, const void *key,
-		       int (*order)(const struct policy_image *image, const void *key, uint32_t i))
+/* Index of the element that `is` the key, IMAGE_NONE. */
+static inline uint32_t search(const struct policy_image *image, const struct index_table *table, uint64_t hash, const void *key,
+			      bool (*is)(const struct policy_image *image, const void *key, uint32_t i))
 {
-	uint32_t low = 0, high = count;
+	uint32_t slot = (uint32_t)hash & table->mask;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		int o = order(image, key, middle);
-
-		if (o == 0)
-			return middle;
-		if (o > 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
+	for (unsigned i = 0; i <= IMAGE_PROBES_MAX && table->slots[slot].element != IMAGE_NONE; i++, slot = (slot + 1) & table->mask)
+		if (table->slots[slot].tag == index_tag(hash) && is(image, key, table->slots[slot].element))
+			return table->slots[slot].element;
 	return IMAGE_NONE;
 }
 
@@ -53,32 +45,41 @@ struct pair {
 	const char *domain;
 };
 
-static int order_server(const struct policy_image *image, const void *key, uint32_t i)
+static bool is_server(const struct policy_image *image, const void *key, uint32_t i)
 {
 	const struct pair *pair = key;
-	int o = memcmp(pair->addr, image->servers[i].addr, 16);
+	const struct image_server *server = &image->servers[i];
 
-	return o ? o : strcmp(pair->domain, image->strings + image->servers[i].domain);
+	__builtin_prefetch(&image->hosts[server->host]);
+	return memcmp(pair->addr, server->addr, 16) == 0 && strcmp(pair->domain, image->strings + server->domain) == 0;
 }
 
-static int order_host(const struct policy_image *image, const void *key, uint32_t i)
+static bool is_sts(const struct policy_image *image, const void *key, uint32_t i)
 {
-	return strcmp(key, image->strings + image->hosts[i].name);
+	return strcmp(key, image->strings + image->sts[i].domain) == 0;
 }
 
-static int order_sts(const struct policy_image *image, const void *key, uint32_t i)
+static bool is_probed(const struct policy_image *image, const void *key, uint32_t i)
 {
-	return strcmp(key, image->strings + image->sts[i].domain);
+	return memcmp(key, image->probed[i].addr, 16) == 0;
 }
 
-static int order_probed(const struct policy_image *image, const void *key, uint32_t i)
+static bool is_seen(const struct policy_image *image, const void *key, uint32_t i)
 {
-	return memcmp(key, image->probed[i].addr, 16);
+	return memcmp(key, image->seen[i].addr, 16) == 0;
 }
 
-static int order_seen(const struct policy_image *image, const void *key, uint32_t i)
+static uint32_t find_server(const struct policy_image *image, const uint8_t addr[16], const char *domain)
 {
-	return memcmp(key, image->seen[i].addr, 16);
+	const struct index_table *table = &image->index.servers;
+
+	return table->slots ? search(image, table, policy_index_pair(table, addr, domain), &(struct pair){addr, domain}, is_server) : IMAGE_NONE;
+}
+
+static uint32_t find_addr(const struct policy_image *image, const struct index_table *table, const uint8_t addr[16],
+			  bool (*is)(const struct policy_image *image, const void *key, uint32_t i))
+{
+	return table->slots ? search(image, table, policy_index_addr(table, addr), addr, is) : IMAGE_NONE;
 }
 
 /* ---- servers ---- */
@@ -98,22 +99,21 @@ struct policy_server policy_server_of(const struct policy_image *image, const ui
 {
 	struct policy_server out = {.mx_secure = !domain};
 	char name[IMAGE_DOMAIN_MAX + 1];
-	const char *agreed;
 	uint32_t at;
 
 	if (domain && canonical(domain, name)) {
-		at = search(image, image->header->servers.count, &(struct pair){addr, name}, order_server);
+		at = find_server(image, addr, name);
 		if (at != IMAGE_NONE) {
 			set_host(image, image->servers[at].host, &out);
 			out.mx_secure = image->servers[at].mx_secure;
 			return out;
 		}
 	}
-	agreed = image->strings + image->destinations[policy_destination_of(image, addr)].servername;
-	if (!*agreed)
+	at = policy_destination_of(image, addr);
+	if (!image->destinations[at].servername)
 		return out;
-	out.mx = out.base = agreed;
-	at = search(image, image->header->hosts.count, agreed, order_host);
+	out.mx = out.base = image->strings + image->destinations[at].servername;
+	at = image->index.destination_hosts[at];
 	if (at != IMAGE_NONE)
 		set_host(image, at, &out);
 	return out;
@@ -199,14 +199,17 @@ const char *policy_rule_title(const struct policy_image *image, const struct ima
 const struct image_sts *policy_sts_of(const struct policy_image *image, const char *domain)
 {
 	char name[IMAGE_DOMAIN_MAX + 1];
-	uint32_t at = canonical(domain, name) ? search(image, image->header->sts.count, name, order_sts) : IMAGE_NONE;
+	const struct index_table *table = &image->index.sts;
+	uint32_t at = IMAGE_NONE;
 
+	if (table->slots && canonical(domain, name))
+		at = search(image, table, policy_index_name(table, name), name, is_sts);
 	return at == IMAGE_NONE ? NULL : &image->sts[at];
 }
 
 const struct image_probed *policy_probed_at(const struct policy_image *image, const uint8_t addr[16])
 {
-	uint32_t at = search(image, image->header->probed.count, addr, order_probed);
+	uint32_t at = find_addr(image, &image->index.probed, addr, is_probed);
 
 	return at == IMAGE_NONE ? NULL : &image->probed[at];
 }
@@ -218,7 +221,7 @@ const char *policy_probed_name(const struct policy_image *image, const struct im
 
 const struct image_seen *policy_seen_at(const struct policy_image *image, const uint8_t addr[16])
 {
-	uint32_t at = search(image, image->header->seen.count, addr, order_seen);
+	uint32_t at = find_addr(image, &image->index.seen, addr, is_seen);
 
 	return at == IMAGE_NONE ? NULL : &image->seen[at];
 }

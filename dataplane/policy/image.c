@@ -1,7 +1,7 @@
 /*
  * image.c - how an image comes into memory and leaves it.
  *
- * Enters: a file name, or bytes. Leaves: a policy image that has been checked whole (validate.c), or NULL
+ * Enters: a file name, or bytes. Leaves: a policy image that has been checked whole (validate.c) and indexed (index.c), or NULL
  * and one line that says which file, section and index is wrong.
  * Invariant: the bytes are in an anonymous mapping of our own, read-only from before the check until
  * close. A mapping of the file itself would not do: a `cp` over it would change rules that have been
@@ -39,11 +39,24 @@ uint64_t policy_image_checksum(const void *bytes, size_t len)
 	return sum;
 }
 
+#define HUGE_FROM (2u << 20) /* bytes of one huge page */
+
+void *policy_memory_new(size_t bytes)
+{
+	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		return NULL;
+	if (bytes >= HUGE_FROM)
+		madvise(map, bytes, MADV_HUGEPAGE); /* a kernel without them: as good, if slower */
+	return map;
+}
+
 static uint8_t *map_new(size_t len, char *error, size_t error_len)
 {
-	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *map = policy_memory_new(len);
 
-	if (map == MAP_FAILED) {
+	if (!map) {
 		snprintf(error, error_len, "no memory for %zu bytes: %s", len, strerror(errno));
 		return NULL;
 	}
@@ -61,8 +74,9 @@ static struct policy_image *image_take(uint8_t *map, size_t len, char *error, si
 	}
 	image->base = map;
 	image->len = len;
-	if (image_validate(image, error, error_len) == 0)
+	if (image_validate(image, error, error_len) == 0 && policy_index_build(image, error, error_len) == 0)
 		return image;
+	policy_index_dispose(image);
 fail:
 	munmap(map, len);
 	free(image);
@@ -220,6 +234,7 @@ void policy_image_close(struct policy_image *image)
 {
 	if (!image)
 		return;
+	policy_index_dispose(image);
 	munmap((void *)(uintptr_t)image->base, image->len);
 	free(image);
 }

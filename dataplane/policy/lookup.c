@@ -2,8 +2,8 @@
  * lookup.c - which destination or rule has this address, which rule has this domain.
  *
  * Enters: a checked image, an address or a recipient's domain. Leaves: an index or a rule of the image.
- * Addresses: the last prefix not above the address, or an ancestor of it (at most one a bit of length).
- * Domains: one probe for the name and one for each parent, nearest first.
+ * Addresses: down the tree (index.c) to the last prefix not above the address; it, or an ancestor (at most one a bit of length).
+ * Domains: one probe for the name and one for each parent, nearest first; strings are read only where the tags agree.
  * Invariant: the image has been checked whole; nothing here can leave it. Refuses: domains longer than
  * RFC 1035 allows, which have no rule.
  */
@@ -29,75 +29,121 @@ const struct image_destination *policy_destination(const struct policy_image *im
 
 /* ---- addresses ---- */
 
-static uint32_t find4(const struct image_prefix4 *all, uint32_t count, uint32_t addr)
+struct prefixes4 {
+	const struct image_prefix4 *all;
+	uint32_t count;
+	const struct index_tree *tree;
+};
+struct prefixes6 {
+	const struct image_prefix6 *all;
+	uint32_t count;
+	const struct index_tree *tree;
+};
+
+#define CACHE_LINE 64
+
+/* Its lines come together, and what reads them waits once. Nothing here branches on what a key is: a wrong guess costs more
+ * than to count the keys of a node. */
+static void fetch(const void *from, size_t bytes)
 {
-	uint32_t low = 0, high = count; /* entries below `low` are not above addr */
-	uint32_t at;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (all[middle].addr <= addr)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	for (at = low ? low - 1 : IMAGE_NONE; at != IMAGE_NONE; at = all[at].parent)
-		if (prefix4_holds(&all[at], addr))
-			return all[at].target;
-	return IMAGE_NONE;
+	for (size_t i = 0; i < bytes; i += CACHE_LINE)
+		__builtin_prefetch((const uint8_t *)from + i);
 }
 
-static uint32_t find6(const struct image_prefix6 *all, uint32_t count, const uint8_t addr[16])
+/* Where in the level below the address lies: the last key not above it. The first key of each node on the way is not. */
+static uint32_t child(const struct index_level *level, uint32_t node, uint32_t fanout, uint32_t passed)
 {
-	uint32_t low = 0, high = count;
-	uint32_t at;
+	uint32_t at = node * fanout + passed - 1;
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
+	return at < level->count ? at : level->count - 1;
+}
 
-		if (memcmp(all[middle].addr, addr, 16) <= 0)
-			low = middle + 1;
-		else
-			high = middle;
+/* The last prefix whose address is not above `addr`; IMAGE_NONE. */
+static uint32_t last4(const struct prefixes4 *p, uint32_t addr)
+{
+	uint32_t at = 0, low, high, not_above = 0;
+
+	if (!p->count || p->all[0].addr > addr)
+		return IMAGE_NONE;
+	for (unsigned l = p->tree->depth; l-- > 0;) {
+		const uint32_t *keys = (const uint32_t *)p->tree->levels[l].keys + (size_t)at * INDEX_FANOUT4;
+		uint32_t passed = 0;
+
+		for (unsigned i = 0; i < INDEX_FANOUT4; i++)
+			passed += keys[i] <= addr;
+		at = child(&p->tree->levels[l], at, INDEX_FANOUT4, passed);
 	}
-	for (at = low ? low - 1 : IMAGE_NONE; at != IMAGE_NONE; at = all[at].parent)
-		if (prefix6_holds(&all[at], addr))
-			return all[at].target;
-	return IMAGE_NONE;
+	low = at * INDEX_FANOUT4;
+	high = p->count - low < INDEX_FANOUT4 ? p->count : low + INDEX_FANOUT4;
+	fetch(&p->all[low], INDEX_FANOUT4 * sizeof(*p->all));
+	for (uint32_t i = low; i < high; i++)
+		not_above += p->all[i].addr <= addr;
+	return low + not_above - 1;
+}
+
+static uint32_t last6(const struct prefixes6 *p, const uint8_t addr[16])
+{
+	index_key6 key = index_key6_of(addr);
+	uint32_t at = 0, low, high, not_above = 0;
+
+	if (!p->count || memcmp(p->all[0].addr, addr, 16) > 0)
+		return IMAGE_NONE;
+	for (unsigned l = p->tree->depth; l-- > 0;) {
+		const index_key6 *keys = (const index_key6 *)p->tree->levels[l].keys + (size_t)at * INDEX_FANOUT6;
+		uint32_t passed = 0;
+
+		for (unsigned i = 0; i < INDEX_FANOUT6; i++)
+			passed += keys[i] <= key;
+		at = child(&p->tree->levels[l], at, INDEX_FANOUT6, passed);
+	}
+	low = at * INDEX_FANOUT6;
+	high = p->count - low < INDEX_FANOUT6 ? p->count : low + INDEX_FANOUT6;
+	fetch(&p->all[low], INDEX_FANOUT6 * sizeof(*p->all));
+	for (uint32_t i = low; i < high; i++)
+		not_above += index_key6_of(p->all[i].addr) <= key;
+	return low + not_above - 1;
 }
 
 /* The target of the longest prefix that holds the address, or IMAGE_NONE. */
-static uint32_t find(const struct image_prefix4 *all4, uint32_t count4, const struct image_prefix6 *all6, uint32_t count6,
-		     const uint8_t addr[16])
+static uint32_t find(const struct prefixes4 *p4, const struct prefixes6 *p6, const uint8_t addr[16])
 {
-	if (!policy_addr_is_ipv4(addr))
-		return find6(all6, count6, addr);
-	return find4(all4, count4, (uint32_t)addr[12] << 24 | (uint32_t)addr[13] << 16 | (uint32_t)addr[14] << 8 | addr[15]);
+	if (policy_addr_is_ipv4(addr)) {
+		uint32_t addr4 = (uint32_t)addr[12] << 24 | (uint32_t)addr[13] << 16 | (uint32_t)addr[14] << 8 | addr[15];
+
+		for (uint32_t at = last4(p4, addr4); at != IMAGE_NONE; at = p4->all[at].parent)
+			if (prefix4_holds(&p4->all[at], addr4))
+				return p4->all[at].target;
+		return IMAGE_NONE;
+	}
+	for (uint32_t at = last6(p6, addr); at != IMAGE_NONE; at = p6->all[at].parent)
+		if (prefix6_holds(&p6->all[at], addr))
+			return p6->all[at].target;
+	return IMAGE_NONE;
 }
+
+#define FIND(image, four, six, addr) \
+	find(&(struct prefixes4){(image)->four, (image)->header->four.count, &(image)->index.four}, \
+	     &(struct prefixes6){(image)->six, (image)->header->six.count, &(image)->index.six}, addr)
 
 uint32_t policy_destination_of(const struct policy_image *image, const uint8_t addr[16])
 {
-	const struct image_header *h = image->header;
-	uint32_t found = find(image->prefix4, h->prefix4.count, image->prefix6, h->prefix6.count, addr);
+	uint32_t found = FIND(image, prefix4, prefix6, addr);
 
 	return found == IMAGE_NONE ? 0 : found;
 }
 
 const struct image_rule *policy_client_rule(const struct policy_image *image, const uint8_t client_addr[16])
 {
-	const struct image_header *h = image->header;
-	uint32_t found = find(image->client4, h->client4.count, image->client6, h->client6.count, client_addr);
+	uint32_t found = FIND(image, client4, client6, client_addr);
 
 	return found == IMAGE_NONE ? NULL : &image->rules[found];
 }
 
 const struct image_rule *policy_inbound_rule(const struct policy_image *image, const uint8_t server_addr[16])
 {
-	const struct image_header *h = image->header;
-	uint32_t found = find(image->inbound4, h->inbound4.count, image->inbound6, h->inbound6.count, server_addr);
+	uint32_t found = FIND(image, inbound4, inbound6, server_addr);
 
-	return &image->rules[found == IMAGE_NONE ? h->inbound_rule : found];
+	return &image->rules[found == IMAGE_NONE ? image->header->inbound_rule : found];
 }
 
 size_t policy_prefixes(const struct policy_image *image)
@@ -143,19 +189,26 @@ struct table {
 	const struct policy_image *image;
 	const struct image_domain *slots;
 	uint32_t count;
+	const uint8_t *tags;
 };
 
 static const struct image_rule *probe(const struct table *table, const char *name, size_t len)
 {
 	const struct policy_image *image = table->image;
 	uint32_t mask = table->count - 1;
-	uint32_t slot = (uint32_t)policy_domain_hash(name, len) & mask;
+	uint64_t hash = policy_domain_hash(name, len);
+	uint32_t slot = (uint32_t)hash & mask;
+	uint8_t tag = index_domain_tag(hash);
 
+	__builtin_prefetch(&table->slots[slot]);
 	for (unsigned i = 0; i <= IMAGE_PROBES_MAX; i++, slot = (slot + 1) & mask) {
 		const struct image_domain *d = &table->slots[slot];
 
-		if (d->name == IMAGE_NONE)
+		if (!table->tags[slot])
 			return NULL;
+		if (table->tags[slot] != tag) /* a string is read only where it may be the one */
+			continue;
+		fetch(&image->rules[d->rule], sizeof(image->rules[0])); /* it comes with the string */
 		if (strncmp(image->strings + d->name, name, len) == 0 && image->strings[d->name + len] == '\0')
 			return &image->rules[d->rule];
 	}
@@ -187,12 +240,12 @@ static const struct image_rule *search(const struct table *table, const char *do
 
 const struct image_rule *policy_domain_rule(const struct policy_image *image, const char *domain)
 {
-	return search(&(struct table){image, image->domains, image->header->domains.count}, domain);
+	return search(&(struct table){image, image->domains, image->header->domains.count, image->index.domain_tags}, domain);
 }
 
 bool policy_domain_listed(const struct policy_image *image, const char *domain)
 {
-	const struct table table = {image, image->domains, image->header->domains.count};
+	const struct table table = {image, image->domains, image->header->domains.count, image->index.domain_tags};
 	char name[IMAGE_DOMAIN_MAX + 1];
 	size_t len = strnlen(domain, IMAGE_DOMAIN_MAX + 1);
 
@@ -205,5 +258,5 @@ bool policy_domain_listed(const struct policy_image *image, const char *domain)
 
 const struct image_rule *policy_inbound_domain_rule(const struct policy_image *image, const char *domain)
 {
-	return search(&(struct table){image, image->inbound_domains, image->header->inbound_domains.count}, domain);
+	return search(&(struct table){image, image->inbound_domains, image->header->inbound_domains.count, image->index.inbound_domain_tags}, domain);
 }

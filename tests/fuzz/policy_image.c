@@ -2,7 +2,7 @@
  * policy_image.c - fuzzing of the image's reader: bytes under a right checksum, as an attacker would give them.
  *
  * What is taken must be safe to use with eyes closed: every look-up, of every rule, and a decision on each, is
- * made, and none may leave the image. The header's own length and checksum are put right first, since damage is
+ * made, and none may leave the image; what the agent found is found again under its key. The header's own length and checksum are put right first, since damage is
  * the checksum's business and malice would have a right one.
  */
 #include <stdlib.h>
@@ -102,6 +102,32 @@ static void use_parties(const struct policy_image *image, const struct policy_pa
 		abort();
 }
 
+/* What stands in the image is found by the key under which it stands there. */
+static void find_all(const struct policy_image *image)
+{
+	const struct image_header *h = policy_image_header(image);
+	const uint8_t *base = (const void *)h;
+	const struct image_server *servers = (const void *)(base + h->servers.offset);
+	const struct image_sts *sts = (const void *)(base + h->sts.offset);
+	const struct image_probed *probed = (const void *)(base + h->probed.offset);
+	const struct image_seen *seen = (const void *)(base + h->seen.offset);
+	const struct image_host *hosts = (const void *)(base + h->hosts.offset);
+
+	for (uint32_t i = 0; i < h->servers.count; i++)
+		if (policy_server_of(image, servers[i].addr, policy_string(image, servers[i].domain)).mx !=
+		    policy_string(image, hosts[servers[i].host].name))
+			abort();
+	for (uint32_t i = 0; i < h->sts.count; i++)
+		if (policy_sts_of(image, policy_string(image, sts[i].domain)) != &sts[i])
+			abort();
+	for (uint32_t i = 0; i < h->probed.count; i++)
+		if (policy_probed_at(image, probed[i].addr) != &probed[i])
+			abort();
+	for (uint32_t i = 0; i < h->seen.count; i++)
+		if (policy_seen_at(image, seen[i].addr) != &seen[i])
+			abort();
+}
+
 static void use(const struct policy_image *image)
 {
 	const struct image_header *h = policy_image_header(image);
@@ -137,6 +163,7 @@ static void use(const struct policy_image *image)
 		use_findings(image, s[i].addr, i & 1 ? policy_string(image, s[i].domain) : NULL, &sum);
 		use_findings(image, s[i].addr, policy_string(image, s[0].domain), &sum);
 	}
+	find_all(image);
 	for (uint32_t i = 0; i < 64; i++) {
 		const struct image_destination *d = policy_destination(image, policy_destination_of(image, addr));
 
