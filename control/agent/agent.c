@@ -222,9 +222,9 @@ static void publish(struct agent *agent)
 	if (written == WRITTEN) {
 		say("image generation=%" PRIu64 " rules=%" PRIu64 " bytes=%" PRIu64 " compile_ms=%.1f", agent->image.generation,
 		    agent->image.rules, agent->image.bytes, agent->image.compile_ms);
-		if (rules_changed || agent->publish_s < AGENT_QUICK_S)
+		if (agent->publish_s < AGENT_QUICK_S || (rules_changed && agent->image.rules < AGENT_MANY_RULES))
 			save(agent);
-		else if (!ev_is_active(&timers->save)) /* many rules make a long file, and the DNS changes often */
+		else if (!ev_is_active(&timers->save)) /* many rules make a long file, and the next edit must not wait for it */
 			timer_set(agent, &timers->save, AGENT_SAVE_S);
 		if (rules_changed)
 			domains_want(agent->domains, store_rules(agent->store));

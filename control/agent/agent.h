@@ -18,8 +18,9 @@
 #define AGENT_HEARTBEAT_S 1.0
 #define AGENT_RETRY_S 1.0 /* after an image could not be written */
 #define AGENT_DNS_SHARE 4     /* an image that the DNS asks for waits this many times as long as the last one took */
-#define AGENT_SAVE_S 5.0      /* until the memory follows an image that has no new rules, where publishing is */
-#define AGENT_QUICK_S 0.1     /* ... slower than this */
+#define AGENT_SAVE_S 5.0      /* until the memory follows an image, where publishing is slower than */
+#define AGENT_QUICK_S 0.1     /* ... this, and no rule is new or there are */
+#define AGENT_MANY_RULES 10000
 #define AGENT_ERROR_MAX 512
 
 struct metrics;

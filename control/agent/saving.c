@@ -6,11 +6,14 @@
 #include <ev.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent.h"
 #include "memory.h"
+
+#define SAVING_NICE 19 /* an edit that comes meanwhile goes first */
 
 struct saving {
 	ev_child child;
@@ -68,8 +71,10 @@ bool saving_beside(struct agent *agent)
 	if (agent->saving && agent->saving->running)
 		return false;
 	pid_t pid = agent->saving ? fork() : -1;
-	if (pid == 0)
+	if (pid == 0) {
+		setpriority(PRIO_PROCESS, 0, SAVING_NICE);
 		_exit(write_memory(agent, error) != 0);
+	}
 	if (pid < 0) {
 		saving_now(agent);
 		return true;

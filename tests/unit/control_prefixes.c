@@ -83,6 +83,39 @@ static void same_bits_of_both_families_are_two(void **state)
 	assert_int_equal(t.count6, 1);
 }
 
+static bool ascending(const struct net *a, const struct net *b)
+{
+	int order = (int)a->ipv6 - (int)b->ipv6;
+
+	if (!order)
+		order = memcmp(a->addr, b->addr, sizeof(a->addr));
+	return order ? order < 0 : a->len < b->len;
+}
+
+static void many_of_both_families(void **state)
+{
+	uint32_t random = 1;
+
+	(void)state;
+	for (int i = 0; i < 20000; i++) {
+		struct net net = {.ipv6 = i % 3 == 0};
+		for (int o = 0; o < (net.ipv6 ? 16 : 4); o++) {
+			random = random * 1664525 + 1013904223;
+			net.addr[o] = (uint8_t)(random >> 24);
+		}
+		net.len = net.ipv6 ? 128 : 24 + (uint8_t)(random >> 16) % 9;
+		net.addr[3] = net.ipv6 ? net.addr[3] : 0;
+		prefix_table_add(&t, &net, 1);
+	}
+	assert_int_equal(prefix_table_build(&t, names, &why), 0);
+	assert_true(t.count > 19000 && t.count == t.count4 + t.count6);
+	assert_true(t.count4 > 12000 && t.count6 > 6000);
+	for (size_t i = 1; i < t.count; i++)
+		assert_true(ascending(&t.entries[i - 1].net, &t.entries[i].net));
+	add("255.255.255.255", 1); /* it can grow after it was built */
+	assert_int_equal(t.entries[t.count - 1].target, 1);
+}
+
 static void nothing(void **state)
 {
 	(void)state;
@@ -98,6 +131,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(sorted_and_linked, begin, end),
 		cmocka_unit_test_setup_teardown(one_network_in_two_providers_is_refused, begin, end),
 		cmocka_unit_test_setup_teardown(same_bits_of_both_families_are_two, begin, end),
+		cmocka_unit_test_setup_teardown(many_of_both_families, begin, end),
 		cmocka_unit_test_setup_teardown(nothing, begin, end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
