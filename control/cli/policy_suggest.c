@@ -160,7 +160,7 @@ static bool demanded_already(const struct suggesting *s, const struct subject *s
 {
 	const struct image_rule *rule = s->image && !subject->destination ? policy_domain_rule(s->image, subject->name) : NULL;
 
-	return rule && policy_rule_demands(rule);
+	return rule && rule->mode == MODE_ENFORCE && rule->level > LEVEL_MAY;
 }
 
 static bool qualifies(struct suggesting *s, const struct subject *subject)

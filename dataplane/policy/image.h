@@ -57,7 +57,7 @@ struct image_header {
 	uint64_t compiled_at; /* seconds, Unix time */
 	uint32_t default_rule; /* rule of "*" */
 	uint32_t inbound_rule; /* sessions whose client is outside */
-	uint32_t enforced_domain_rules; /* names in `domains` whose rule has mode enforce and a level above may: if
+	uint32_t enforced_domain_rules; /* names in `domains` whose rule policy_rule_demands something: if
 	                                   zero, a session whose destination asks for nothing need not be watched */
 	uint32_t enforced_inbound_rules; /* likewise, names in `inbound_domains` */
 	struct image_section strings;      /* char */

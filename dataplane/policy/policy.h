@@ -149,8 +149,11 @@ uint16_t policy_floor(const struct image_rule *rule, uint32_t flow_hash);
 /* Level none in force: what a rule for a client's prefix says to exempt that customer from all the others. */
 bool policy_exempts(const struct image_rule *rule, uint32_t flow_hash);
 
-/* Enforced, and above may: it can ask for something. */
-static inline bool policy_rule_demands(const struct image_rule *rule) { return rule->mode == MODE_ENFORCE && rule->level > LEVEL_MAY; }
+/* In force, and able to refuse clear text. */
+static inline bool policy_rule_demands(const struct image_rule *rule)
+{
+	return rule->mode == MODE_ENFORCE && (rule->level > LEVEL_MAY || (rule->level == LEVEL_MAY && rule->stripped == STRIPPED_REFUSE));
+}
 
 /* The effective action: ALLOW when only observed. */
 static inline enum policy_action policy_effect(struct policy_decision d) { return d.observed ? POLICY_ALLOW : d.action; }

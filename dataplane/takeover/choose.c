@@ -37,6 +37,11 @@ static struct policy_verdict decide_unseen(const struct policy_image *image, con
 	return (struct policy_verdict){rule, policy_decide(rule, &facts, parties->flow_hash)};
 }
 
+bool takeover_stripped(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities)
+{
+	return !(capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN)) && !parties->inbound && policy_seen_at(image, parties->server_addr);
+}
+
 struct takeover_choice takeover_choose(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities,
                                        const struct takeover_memory *memory, uint64_t now_us)
 {
@@ -44,7 +49,7 @@ struct takeover_choice takeover_choose(const struct policy_image *image, const s
 	struct policy_rules rules = policy_rules_of(image, parties);
 	bool maybe_offered = capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN);
 	bool recipients_matter = parties->inbound ? header->enforced_inbound_rules : header->enforced_domain_rules;
-	bool stripped = !maybe_offered && !parties->inbound && policy_seen_at(image, parties->server_addr);
+	bool stripped = takeover_stripped(image, parties, capabilities);
 	struct policy_facts facts = {.offered = capabilities & SMTP_CAP_STARTTLS, .stripped = stripped};
 	struct policy_verdict verdict = decide_unseen(image, rules.rule, parties, &facts);
 
@@ -264,6 +269,13 @@ static void note(struct takeover *t, const struct image_rule *rule, enum policy_
 
 	t->outcome.reason = reason;
 	strlcpy(t->outcome.rule, policy_rule_title(image_of(t), rule, title), sizeof(t->outcome.rule));
+}
+
+void note_stripped(struct takeover *t)
+{
+	if (!t->outcome.stripped)
+		stats_inc(t->env->stats, STAT_stripped);
+	t->outcome.stripped = true;
 }
 
 void note_refusal(struct takeover *t, struct policy_verdict verdict)

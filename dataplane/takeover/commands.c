@@ -184,9 +184,8 @@ static enum outcome mail_in_clear(struct takeover *t, enum smtp_verb verb)
 	if (t->facts.tls == FACT_TLS_NONE && choice.action == TAKEOVER_CHOOSE_UPGRADE)
 		return upgrade(t);
 	struct policy_verdict verdict = {choice.rule, choice.decision};
-	if (choice.stripped && !t->outcome.stripped)
-		stats_inc(t->env->stats, STAT_stripped);
-	t->outcome.stripped |= choice.stripped;
+	if (choice.stripped)
+		note_stripped(t);
 	if (t->facts.tls != FACT_TLS_NONE)
 		verdict = with_minimum(t, decide_rule(t, session_rules(t).rule, NULL), NULL);
 	if (policy_effect(verdict.decision) != POLICY_ALLOW)

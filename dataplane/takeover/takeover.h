@@ -50,6 +50,9 @@ struct takeover_env {
 #define TAKEOVER_CAP_UNKNOWN (1u << 31)
 
 /* What is to be done with a session in clear that is about to send mail; a session taken over asks at each MAIL. */
+/* STARTTLS is not offered, and was seen at this server before. */
+bool takeover_stripped(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities);
+
 struct takeover_choice {
 	enum {
 		TAKEOVER_CHOOSE_PASS,    /* in clear, with the policy's leave */

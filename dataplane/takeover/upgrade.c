@@ -100,7 +100,10 @@ static void starttls_replied(struct takeover *t, uint16_t code)
 static void hello_replied(struct takeover *t, uint16_t code)
 {
 	if (t->upstream == UPSTREAM_PROBE) {
+		struct policy_parties parties = session_parties(t);
 		t->capabilities = code == 250 ? t->hello_capabilities : 0;
+		if (takeover_stripped(t->env->image(t->env->context), &parties, t->capabilities))
+			note_stripped(t);
 		enter_upstream(t, UPSTREAM_CLEAR);
 		return;
 	}

@@ -100,7 +100,7 @@ static inline uint32_t made_slot(struct image_domain slots[16], const char *name
 
 static inline uint32_t made_domain(const char *name, uint32_t rule)
 {
-	made.header.enforced_domain_rules += made.rules[rule].mode == MODE_ENFORCE && made.rules[rule].level > LEVEL_MAY;
+	made.header.enforced_domain_rules += policy_rule_demands(&made.rules[rule]);
 	return made_slot(made.domains, name, rule);
 }
 

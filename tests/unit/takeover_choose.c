@@ -181,6 +181,8 @@ static void test_stripping_is_seen_and_refused_where_asked(void **state)
 	assert_false(takeover_choose(w.image, &parties, SMTP_CAP_STARTTLS, w.env.memory, w.now).stripped);
 	assert_false(takeover_choose(w.image, &parties, TAKEOVER_CAP_UNKNOWN, w.env.memory, w.now).stripped); /* it has not been asked */
 	assert_int_equal(choose(SMTP_CAP_PIPELINING, false), TAKEOVER_CHOOSE_PASS);
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may", "bound.example level=may stripped=refuse");
+	assert_int_equal(choose(SMTP_CAP_PIPELINING, false), TAKEOVER_CHOOSE_RELAY); /* a recipient may be refused */
 	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may stripped=refuse");
 	assert_int_equal(choose(SMTP_CAP_PIPELINING, false), TAKEOVER_CHOOSE_REFUSE);
 	assert_int_equal(choose(SMTP_CAP_PIPELINING, true), TAKEOVER_CHOOSE_PASS); /* servers inside are nobody's to remember */

@@ -166,6 +166,28 @@ static void test_deferred_mail_of_a_helo_client(void **state)
 	hears(SERVER, "RCPT TO:<b@tls.example>\r\n");
 }
 
+/* Only what the probe says shows that STARTTLS is missing, which stood there before. */
+static void test_deferred_mail_of_a_helo_client_that_is_stripped(void **state)
+{
+	(void)state;
+	w.params.ehlo = false;
+	w.params.capabilities = TAKEOVER_CAP_UNKNOWN;
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may mode=observe", "bound.example level=may stripped=refuse");
+	scene_begin();
+	says(CLIENT, "MAIL FROM:<a@client.example>\r\n");
+	hears(SERVER, "");
+	w.heard_len[CLIENT] = 0;
+	says(CLIENT, "RCPT TO:<b@bound.example>\r\n");
+	hears(SERVER, "EHLO client.example\r\n");
+	says(SERVER, "250-mx\r\n250 PIPELINING\r\n");
+	hears(SERVER, "");
+	assert_int_equal(strncmp(w.heard[CLIENT], "451 4.7.4 TLS required by ", 26), 0);
+	assert_int_equal(stats_get(w.env.stats, STAT_stripped), 1);
+	says(CLIENT, "RCPT TO:<b@plain.example>\r\n");
+	assert_int_equal(stats_get(w.env.stats, STAT_stripped), 1);
+	hears(SERVER, "MAIL FROM:<a@client.example>\r\n");
+}
+
 static void test_deferred_mail_of_a_helo_client_without_tls(void **state)
 {
 	(void)state;
@@ -328,6 +350,7 @@ int main(void)
 		SCENE(test_lines_that_servers_read_differently), SCENE(test_one_octet_at_a_time),
 		SCENE(test_no_pipelining_towards_a_server_without_it), SCENE(test_auth_exchange_goes_through),
 		SCENE(test_deferred_mail_is_upgraded_for_its_recipient), SCENE(test_deferred_mail_of_a_helo_client),
+		SCENE(test_deferred_mail_of_a_helo_client_that_is_stripped),
 		SCENE(test_deferred_mail_of_a_helo_client_without_tls), SCENE(test_deferred_mail_goes_in_clear_for_others),
 		SCENE(test_refused_deferred_mail_answers_the_recipient), SCENE(test_deferred_mail_without_recipient),
 		SCENE(test_observed_recipient_of_a_server_with_tls), SCENE(test_why_it_may_is_counted_as_it_went),
