@@ -271,7 +271,7 @@ void takeover_outcome(const struct takeover *t, struct takeover_outcome *out)
 
 bool takeover_begins_tls(const struct takeover *t)
 {
-	return t->mode != CLIENT_OVER && (t->upstream == UPSTREAM_STARTTLS || t->upstream == UPSTREAM_HANDSHAKE);
+	return t->mode != CLIENT_OVER && (t->upstream == UPSTREAM_PROBE || t->upstream == UPSTREAM_STARTTLS || t->upstream == UPSTREAM_HANDSHAKE);
 }
 
 const char *takeover_phase(const struct takeover *t)

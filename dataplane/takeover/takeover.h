@@ -118,7 +118,7 @@ struct takeover_outcome {
 };
 void takeover_outcome(const struct takeover *takeover, struct takeover_outcome *out);
 
-/* STARTTLS or the handshake is under way towards the server. */
+/* STARTTLS, the EHLO that asks for it, or the handshake is under way towards the server. */
 bool takeover_begins_tls(const struct takeover *takeover);
 /* One-word phase for `waxseal flows`: "starttls", "handshake", "relay", "refused", "closing". */
 const char *takeover_phase(const struct takeover *takeover);

@@ -157,10 +157,13 @@ static void test_deferred_mail_of_a_helo_client(void **state)
 	w.params.ehlo = false;
 	w.params.capabilities = TAKEOVER_CAP_UNKNOWN;
 	deferred();
+	assert_false(takeover_begins_tls(w.t));
 	says(CLIENT, "RCPT TO:<b@tls.example>\r\n");
 	hears(SERVER, "EHLO client.example\r\n");
+	assert_true(takeover_begins_tls(w.t)); /* counts among those that are at their handshakes */
 	says(SERVER, "250-mx\r\n250 STARTTLS\r\n");
 	server_upgrades();
+	assert_false(takeover_begins_tls(w.t));
 	hears(SERVER, MAIL);
 	says(SERVER, "250 ok\r\n");
 	hears(SERVER, "RCPT TO:<b@tls.example>\r\n");
