@@ -88,10 +88,11 @@ static void wake(struct doorbell *bell)
 		eventfd_write(bell->fd, 1);
 }
 
-static void awake(struct doorbell *bell)
+/* `rung`: also where nobody rang in this sleep. Who rang in the last one may have come to it only now. */
+static void awake(struct doorbell *bell, bool rung)
 {
 	eventfd_t rings;
-	if (!atomic_exchange_explicit(&bell->asleep, false, memory_order_relaxed))
+	if (!atomic_exchange_explicit(&bell->asleep, false, memory_order_relaxed) || rung)
 		eventfd_read(bell->fd, &rings); /* it does not block: the bell was rung, or is being */
 }
 
@@ -239,14 +240,15 @@ static bool rings_to_ports_empty(const struct fastpath *fastpath)
 static void io_sleeps(struct fastpath *fastpath, uint64_t timeout_us)
 {
 	struct doorbell *bell = &fastpath->bell[0];
+	bool rung = false;
 	if (fastpath->workers == 1) {
 		port_wait(fastpath->ports, -1, timeout_us);
 		return;
 	}
 	atomic_store(&bell->asleep, true);
 	if (rings_to_ports_empty(fastpath))
-		port_wait(fastpath->ports, bell->fd, timeout_us);
-	awake(bell);
+		rung = port_wait(fastpath->ports, bell->fd, timeout_us);
+	awake(bell, rung);
 }
 
 static void worker_sleeps(struct fastpath *fastpath, unsigned index, uint64_t timeout_us)
@@ -257,7 +259,7 @@ static void worker_sleeps(struct fastpath *fastpath, unsigned index, uint64_t ti
 	atomic_store(&bell->asleep, true);
 	if (rte_ring_empty(fastpath->to_worker[index]))
 		ppoll(&rung, 1, &timeout, NULL);
-	awake(bell);
+	awake(bell, rung.revents);
 }
 
 /* How long an lcore may sleep: the worker's next timer, and its sweep, which is never far. */

@@ -152,7 +152,7 @@ unsigned port_receive(struct ports *ports, enum port_side side, struct rte_mbuf 
 	return count;
 }
 
-void port_wait(struct ports *ports, int fd, uint64_t timeout_us)
+bool port_wait(struct ports *ports, int fd, uint64_t timeout_us)
 {
 	if (!ports->sockets) { /* nobody wakes: the longer nothing comes, the longer the next nap */
 		timeout_us = ports->nap_us < timeout_us ? ports->nap_us : timeout_us;
@@ -160,7 +160,7 @@ void port_wait(struct ports *ports, int fd, uint64_t timeout_us)
 	}
 	struct timespec timeout = {(time_t)(timeout_us / 1000000), (long)(timeout_us % 1000000) * 1000};
 	ports->socket[0] = (struct pollfd){.fd = fd, .events = POLLIN};
-	ppoll(ports->socket, 1 + ports->sockets, &timeout, NULL);
+	return ppoll(ports->socket, 1 + ports->sockets, &timeout, NULL) > 0 && ports->socket[0].revents;
 }
 
 /* The frame in one buffer of the port's pool. Takes `mbuf`; NULL if there is no buffer or it does not fit. */

@@ -52,9 +52,9 @@ static inline struct verdict *port_verdict(void *frame) { return (struct verdict
 /* Sends; frees what it could not send and returns how many went out. Frames are single-segment. */
 unsigned port_send(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count);
 /* Sleeps until frames have come to a port or `fd` (-1: none) is readable, at most for timeout_us; where a device cannot
- * wake anybody, for at most PORT_NAP_US. For the lcore that receives. */
+ * wake anybody, for at most PORT_NAP_US. For the lcore that receives. True: `fd` is. */
 #define PORT_NAP_US 1000 /* what an idle appliance adds to the first packet then */
-void port_wait(struct ports *ports, int fd, uint64_t timeout_us);
+bool port_wait(struct ports *ports, int fd, uint64_t timeout_us);
 /* Where frames for that port are to be allocated. Thread-safe. */
 struct rte_mempool *port_pool(const struct ports *ports, enum port_side side);
 
