@@ -25,6 +25,7 @@ enum { FRESH_RUNS = 3, POLL_MAX = 2 * SESSIONS_MAX + 2 * PORTS + PORTS, FAMILIES
 #define PAUSE_MAX_US (3 * SECOND)
 #define ABORT_MIN_US (25 * SECOND)
 #define ABORT_MAX_US (80 * SECOND)
+#define ABORT_SERVER_US (10 * SECOND)
 
 static int listener[PORTS][FAMILIES];
 static uint64_t leapt_us; /* what the worker's clock is ahead */
@@ -82,8 +83,10 @@ static void adapt(struct session *session)
 	at_most(&s->pause_us, PAUSE_MAX_US);
 	c->lazy_us = c->lazy_us < 20000 ? c->lazy_us : 20000;
 	s->lazy_us = s->lazy_us < 20000 ? s->lazy_us : 20000;
-	/* Who is cut, and never hears of it, would wait for all of its patience. */
-	at_most(&c->abort_at_us, session->start_us + (session->well_behaved && (!c->starttls || s->tls_way == TLS_WAY_GOOD) ? ABORT_MAX_US : ABORT_MIN_US));
+	/* Who is cut, or whose peer is, and never hears of it, would wait for all of its patience. */
+	uint64_t end_us = session->start_us + (session->well_behaved && (!c->starttls || s->tls_way == TLS_WAY_GOOD) ? ABORT_MAX_US : ABORT_MIN_US);
+	at_most(&c->abort_at_us, end_us);
+	at_most(&s->abort_at_us, end_us + ABORT_SERVER_US);
 	c->vanish_at_us = s->vanish_at_us = NEVER; /* a kernel notices after a quarter of an hour */
 	if (s->tls_way == TLS_WAY_STALL)
 		s->tls_way = TLS_WAY_GARBAGE;
