@@ -166,7 +166,7 @@ static void seal(struct worker *worker, struct session *session)
 {
 	struct flow *flow = session->flow;
 	const struct tls_watch *tls = session->tls;
-	struct policy_facts facts = {.end_to_end = true, .offered = true, .dialogue_end = true, .tls = FACT_TLS_UP, .version = tls->version};
+	struct policy_facts facts = {.end_to_end = true, .offered = true, .tls = FACT_TLS_UP, .version = tls->version};
 	struct policy_verdict verdict = decide_by(worker, flow, &facts);
 
 	session_would(worker, session, verdict.rule, verdict.decision);

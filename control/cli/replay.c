@@ -185,7 +185,7 @@ static void replay_sealed(struct scene *s, struct replay *out)
 {
 	const struct event_facts *sealed = s->session->sealed;
 
-	s->facts = (struct policy_facts){.end_to_end = true, .offered = true, .dialogue_end = true, .tls = FACT_TLS_UP, .version = sealed->version};
+	s->facts = (struct policy_facts){.end_to_end = true, .offered = true, .tls = FACT_TLS_UP, .version = sealed->version};
 	struct policy_verdict verdict = with_minimum(s, decide(s, policy_rules_of(s->image, &s->parties).rule, NULL), NULL);
 	answer(s, verdict, NULL, &out->mail);
 	if (out->mail.fate != REPLAY_SEALED)

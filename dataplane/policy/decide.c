@@ -150,7 +150,7 @@ static enum policy_reason judge_tls(const struct image_rule *rule, const struct 
 	}
 	if (!facts->offered)
 		return REASON_NOT_OFFERED;
-	return is_enforced || facts->dialogue_end || rule->kind == POLICY_INBOUND ? REASON_CLEAR_SESSION : REASON_UPGRADED;
+	return is_enforced || rule->kind == POLICY_INBOUND ? REASON_CLEAR_SESSION : REASON_UPGRADED;
 }
 
 static enum policy_reason judge_may(const struct image_rule *rule, const struct policy_facts *facts)

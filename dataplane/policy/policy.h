@@ -64,7 +64,6 @@ enum policy_dane { DANE_UNSEEN, DANE_MATCHED, DANE_NO_MATCH, DANE_NAME_MISMATCH,
 struct policy_facts {
 	bool end_to_end;   /* the client encrypted by itself */
 	bool offered;      /* STARTTLS stood in the server's EHLO reply */
-	bool dialogue_end; /* no later command can bring TLS: decide now, do not wait for an upgrade */
 	enum policy_tls tls;
 	uint16_t version;  /* wire version, 0 if none */
 	enum policy_chain chain;
@@ -126,8 +125,8 @@ struct policy_decision {
  *
  * may refuses a server that is `stripped` where the rule says stripped=refuse.
  *
- * STARTTLS offered but no TLS: refused as REASON_CLEAR_SESSION. Only where the rule is observed and
- * !dialogue_end it counts as REASON_UPGRADED, since that is what enforcing it would bring.
+ * STARTTLS offered but no TLS: refused as REASON_CLEAR_SESSION. Only where the rule is observed it counts as
+ * REASON_UPGRADED, since that is what enforcing it would bring.
  * An inbound rule (the client is outside) is met only by the client's own TLS: clear text is
  * REASON_CLEAR_SESSION and always REJECT, "530 Must issue a STARTTLS command first" (RFC 3207, section 4).
  * Always DEFER, whatever on_fail says, is what a retry or the operator can cure: REASON_HANDSHAKE under
