@@ -1,5 +1,6 @@
 /*
- * seen.c - a tree by address; a queue of what is to be told would be as long, so that a flag and a walk do.
+ * seen.c - a tree by address; a queue of what is to be told would be as long, so that a flag does, and a walk round the tree
+ * that goes on where it was.
  */
 #include "seen.h"
 
@@ -34,6 +35,7 @@ struct seen {
 	struct discovered_seen *found;
 	bool stale;
 	size_t untold;
+	uint8_t told[16]; /* the last one */
 	unsigned epoch;
 	struct seen_counts counts;
 };
@@ -166,21 +168,20 @@ const struct discovered_seen *seen_found(struct seen *seen, size_t *count)
 
 bool seen_next_untold(struct seen *seen, struct seen_row *row)
 {
-	struct place *place;
+	struct place last = {0};
 
 	if (!seen->untold)
 		return false;
-	RB_FOREACH(place, places, &seen->places)
-	{
-		if (!place->untold)
-			continue;
-		place->untold = false;
-		place->told_at = place->row.at;
-		seen->untold--;
-		*row = place->row;
-		return true;
-	}
-	return false;
+	memcpy(last.row.addr, seen->told, 16);
+	struct place *place = RB_NFIND(places, &seen->places, &last);
+	while (!place || !place->untold)
+		place = place ? RB_NEXT(places, &seen->places, place) : RB_MIN(places, &seen->places);
+	place->untold = false;
+	place->told_at = place->row.at;
+	seen->untold--;
+	memcpy(seen->told, place->row.addr, 16);
+	*row = place->row;
+	return true;
 }
 
 void seen_read_begin(struct seen *seen) { seen->epoch++; }

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../policy/text.h"
 #include "follow.h"
 
 #define KEY_MAX (CONTROL_PREFIX_MAX + 80)
@@ -46,20 +47,20 @@ static uint64_t unix_now(void)
 
 /* ---- session events ---- */
 
-/* "2026-11-27T15:03:06.123Z" is not needed: an event is written when its session ends, and read a second later. */
+/* Mostly a second ago; after a first start, or while the agent was away, up to a file's length ago. */
 static void on_line(void *context, const char *line, size_t len)
 {
 	struct sightings *sightings = context;
 	json_t *event = json_loadb(line, len, 0, NULL);
 	const char *end = json_string_value(json_object_get(event, "end")), *server = json_string_value(json_object_get(event, "server"));
-	const char *direction = json_string_value(json_object_get(event, "direction"));
+	const char *direction = json_string_value(json_object_get(event, "direction")), *at = json_string_value(json_object_get(event, "at"));
 	uint8_t addr[16];
 
 	sightings->counts.events++;
-	if (end && server && direction && !strcmp(direction, "outbound") && (!strcmp(end, "sealed") || !strcmp(end, "upgraded")) &&
+	if (end && server && direction && at && !strcmp(direction, "outbound") && (!strcmp(end, "sealed") || !strcmp(end, "upgraded")) &&
 	    address_read(server, addr)) {
 		sightings->counts.sightings++;
-		sightings->new |= seen_note(sightings->seen, addr, unix_now(), SEEN_SESSION, unix_now());
+		sightings->new |= seen_note(sightings->seen, addr, text_moment(at), SEEN_SESSION, unix_now());
 	}
 	json_decref(event);
 }

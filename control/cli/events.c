@@ -45,16 +45,6 @@ const char *event_address(const uint8_t address[16], char out[46])
 	return out;
 }
 
-/* "2023-11-14T22:13:20.123Z"; 0 if it is none. */
-static uint64_t take_time(const char *text)
-{
-	struct tm tm = {0};
-	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-	time_t when = rest && (*rest == '.' || *rest == 'Z') ? timegm(&tm) : 0;
-
-	return when > 0 ? (uint64_t)when : 0;
-}
-
 static const char *const versions[] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
 
 const char *event_version(uint16_t version)
@@ -136,7 +126,7 @@ bool event_parse(const char *line, size_t len, struct event *out)
 	json_t *object = len <= EVENT_LINE_MAX ? json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL) : NULL, *facts;
 
 	memset(out, 0, sizeof(*out));
-	out->at_s = take_time(link_text(object, "at"));
+	out->at_s = text_moment(link_text(object, "at"));
 	bool good = out->at_s && event_address_parse(link_text(object, "client"), out->client) &&
 		    event_address_parse(link_text(object, "server"), out->server);
 	if (good) {

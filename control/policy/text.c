@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #define ELLIPSIS "..."
 
@@ -58,4 +59,13 @@ void text_clean(const char *text, char *out, size_t out_len)
 		text += taken;
 	}
 	out[n] = '\0';
+}
+
+uint64_t text_moment(const char *text)
+{
+	struct tm tm = {0};
+	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	time_t when = rest && (*rest == '.' || *rest == 'Z') ? timegm(&tm) : 0;
+
+	return when > 0 ? (uint64_t)when : 0;
 }

@@ -211,7 +211,8 @@ def test_a_posture_is_kept_while_the_server_is_gone(box, place):
 
 
 def event(server, end, direction="outbound"):
-    return json.dumps({"at": "2026-11-27T15:03:06.123Z", "direction": direction, "server": server, "end": end}) + "\n"
+    at = time.strftime("%Y-%m-%dT%H:%M:%S.123Z", time.gmtime())
+    return json.dumps({"at": at, "direction": direction, "server": server, "end": end}) + "\n"
 
 
 def seen(box):

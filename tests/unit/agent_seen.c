@@ -102,6 +102,26 @@ static void the_oldest_of_too_many_give_way(void **state)
 	}
 }
 
+static void each_of_many_is_told_once(void **state)
+{
+	uint8_t addr[16] = {0x20, 1};
+	struct seen_row row, last = {0};
+	size_t told = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < SEEN_MAX; i++) {
+		memcpy(addr + 12, &i, 4);
+		seen_note(seen, addr, NOW, SEEN_SESSION, NOW);
+	}
+	for (; seen_next_untold(seen, &row); told++) {
+		assert_true(memcmp(last.addr, row.addr, 16) < 0);
+		last = row;
+	}
+	assert_int_equal(told, SEEN_MAX);
+	note("192.0.2.1", NOW, SEEN_SESSION, NOW); /* before the last one, and new */
+	assert_int_equal(untold(), 1);
+}
+
 static void memory_there_and_back(void **state)
 {
 	size_t count;
@@ -124,7 +144,8 @@ static void memory_there_and_back(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
-	const struct CMUnitTest tests[] = {TEST(told_rarely), TEST(ignored), TEST(the_oldest_of_too_many_give_way), TEST(memory_there_and_back)};
+	const struct CMUnitTest tests[] = {TEST(told_rarely), TEST(ignored), TEST(the_oldest_of_too_many_give_way), TEST(each_of_many_is_told_once),
+					   TEST(memory_there_and_back)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

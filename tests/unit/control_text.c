@@ -46,8 +46,19 @@ static void copies(void **state)
 	assert_string_equal(out, "");
 }
 
+static void moments(void **state)
+{
+	(void)state;
+	assert_int_equal(text_moment("2023-11-14T22:13:20.123Z"), 1700000000);
+	assert_int_equal(text_moment("2023-11-14T22:13:20Z"), 1700000000);
+	assert_int_equal(text_moment("2023-11-14T22:13:20"), 0);
+	assert_int_equal(text_moment("1900-01-01T00:00:00Z"), 0);
+	assert_int_equal(text_moment("yesterday"), 0);
+	assert_int_equal(text_moment(""), 0);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(characters), cmocka_unit_test(copies)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(characters), cmocka_unit_test(copies), cmocka_unit_test(moments)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
