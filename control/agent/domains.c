@@ -35,6 +35,7 @@ struct domains {
 	const char **probed; /* domains whose servers are looked at; names of `rules` */
 	size_t probed_count;
 	bool servers_changed;
+	uint64_t retarget_us; /* not sooner */
 	uint64_t refused;     /* writes, when it was last all told */
 	double told_at, retry_s;
 	struct watch *watch; /* to tell; NULL: not yet */
@@ -145,15 +146,19 @@ void domains_tell(struct domains *domains, struct watch *watch)
 
 /* ---- time ---- */
 
-/* Whose servers are looked at: after each change of rules or addresses. */
+/* Whose servers are looked at: after a change of rules or addresses. Of many servers not with each answer of the DNS. */
 static void retarget(struct domains *domains)
 {
-	if (!domains->servers_changed || !domains->probes)
+	uint64_t start = now_time().us;
+
+	if (!domains->servers_changed || !domains->probes || start < domains->retarget_us)
 		return;
 	domains->servers_changed = false;
 	probes_begin(domains->probes);
 	discover_servers(domains->discover, (const char *const *)domains->probed, domains->probed_count, probes_add, domains->probes);
 	probes_end(domains->probes);
+	uint64_t end = now_time().us;
+	domains->retarget_us = end + DOMAINS_RETARGET_SHARE * (end - start);
 }
 
 /* What Redis refused (a replica, a full memory) is not lost: it is told again later. */

@@ -18,6 +18,7 @@
 #define DOMAINS_WRITES_MAX 200   /* hashes told to Redis at one tick */
 #define DOMAINS_RETRY_S 10.0     /* until what Redis refused is told again, then twice as long each time */
 #define DOMAINS_RETRY_MAX_S 320.0
+#define DOMAINS_RETARGET_SHARE 20 /* between two choices of the servers to probe: this many times as long as one takes */
 #define DOMAINS_SAVE_S 900       /* the memory is written so often, even if no address has changed */
 
 struct ev_loop;
