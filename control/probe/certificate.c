@@ -46,6 +46,7 @@ struct prober *prober_new(const char *ca_file, const char *source, const char *h
 	SSL_CTX_set_cipher_list(prober->ctx, "DEFAULT:@SECLEVEL=0");
 	SSL_CTX_set_verify(prober->ctx, SSL_VERIFY_NONE, NULL);
 	SSL_CTX_set_session_cache_mode(prober->ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_clear_mode(prober->ctx, SSL_MODE_AUTO_RETRY); /* a server that sends tickets without end must not hold the loop */
 	SSL_CTX_dane_enable(prober->ctx);
 	SSL_CTX_dane_set_flags(prober->ctx, DANE_FLAG_NO_DANE_EE_NAMECHECKS);
 	snprintf(prober->helo, sizeof(prober->helo), "%s", helo);
