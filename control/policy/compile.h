@@ -1,5 +1,5 @@
 /*
- * compile.h - an image under construction: what compile.c, strings.c, names.c and prefixes.c share.
+ * compile.h - an image under construction: what compile.c, strings.c, domaintable.c and prefixes.c share.
  *
  * Each part owns one section and is filled on its own; compile.c alone knows where they come to lie.
  */
