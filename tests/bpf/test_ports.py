@@ -295,8 +295,8 @@ def test_what_is_wrong_is_said(box):
 
 
 def test_a_start_that_fails_leaves_what_was(box):
-    too_many, passing = ("in0", "out0", BPF, "--mbufs", "1000000"), [frame(p) for p in PASSING]
-    assert "in0: no memory for 1000000 packet buffers" in box.refused(*too_many)
+    too_many, passing = ("in0", "out0", BPF, "--mbufs", "1000000000"), [frame(p) for p in PASSING]
+    assert "in0: no memory for 1000000000 packet buffers" in box.refused(*too_many)
     assert not box.program("in0") and not box.program("out0") and not box.pins()
     box.end(box.start("--end", "keep"))
     assert "no memory for" in box.refused(*too_many)
