@@ -165,6 +165,12 @@ static enum outcome begin_mail(struct takeover *t, enum smtp_verb verb, bool wai
 	return DONE;
 }
 
+/* It was lost while it was asked what it offers: there is nothing to decide upon, and nobody's mail is to bounce for it. */
+static bool lost_unasked(const struct takeover *t)
+{
+	return t->upstream == UPSTREAM_GONE && t->facts.tls == FACT_TLS_NONE;
+}
+
 /* Once all that was sent has been answered. */
 static enum outcome upgrade(struct takeover *t)
 {
@@ -207,6 +213,8 @@ static enum outcome mail(struct takeover *t, const struct smtp_command *command,
 	}
 	if (t->upstream == UPSTREAM_CLEAR)
 		return mail_in_clear(t, verb);
+	if (lost_unasked(t))
+		return pass(t, command, verb);
 	struct policy_verdict verdict = with_minimum(t, decide_rule(t, session_rules(t).rule, NULL), NULL);
 	if (policy_effect(verdict.decision) != POLICY_ALLOW)
 		return refuse(t, verdict, NULL);
@@ -235,7 +243,6 @@ static enum outcome rcpt(struct takeover *t, const struct smtp_command *command,
 {
 	char domain[SMTP_DOMAIN_MAX];
 
-	(void)verb;
 	if (t->deferred_refused) { /* the refusal of MAIL has answered this RCPT, which waited for it */
 		t->deferred_refused = false;
 		t->transaction = MAIL_NONE;
@@ -249,6 +256,8 @@ static enum outcome rcpt(struct takeover *t, const struct smtp_command *command,
 		local_reply(t, "501 5.1.3 Bad recipient address syntax\r\n");
 		return DONE;
 	}
+	if (lost_unasked(t))
+		return pass(t, command, verb);
 	const struct image_rule *rule = recipient_rule(t, domain);
 	if (t->transaction == MAIL_DEFERRED && recipient_wants_upgrade(t, rule, domain))
 		return upgrade(t);

@@ -204,6 +204,41 @@ static void test_deferred_mail_of_a_helo_client_without_tls(void **state)
 	assert_memory_equal(w.heard[CLIENT], "451 4.7.4 ", 10);
 }
 
+/* What was never learnt of its TLS bounces no mail: found by the simulator, seed 1795802761415817. */
+static void test_server_that_is_lost_while_it_is_asked(void **state)
+{
+	(void)state;
+	w.params.ehlo = false;
+	w.params.capabilities = TAKEOVER_CAP_UNKNOWN;
+	POLICY("* level=may mode=observe", "tls.example level=encrypt on_fail=reject");
+	scene_begin();
+	says(CLIENT, MAIL);
+	w.heard_len[CLIENT] = 0;
+	says(CLIENT, "RCPT TO:<b@tls.example>\r\n");
+	hears(SERVER, "EHLO client.example\r\n");
+	tcp_abort(w.peer[SERVER]);
+	scene_settle();
+	hears(CLIENT, "451 4.4.2 The connection to the server is lost\r\n");
+	says(CLIENT, "RCPT TO:<c@tls.example>\r\n");
+	hears(CLIENT, "451 4.4.2 The connection to the server is lost\r\n");
+	says(CLIENT, "QUIT\r\n");
+	hears(CLIENT, "221 2.0.0 Bye\r\n");
+}
+
+static void test_server_that_is_lost_while_it_is_asked_at_mail(void **state)
+{
+	(void)state;
+	w.params.ehlo = false;
+	w.params.capabilities = TAKEOVER_CAP_UNKNOWN;
+	POLICY("* level=encrypt on_fail=reject");
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "EHLO client.example\r\n");
+	tcp_abort(w.peer[SERVER]);
+	scene_settle();
+	hears(CLIENT, "451 4.4.2 The connection to the server is lost\r\n");
+}
+
 static void test_deferred_mail_goes_in_clear_for_others(void **state)
 {
 	(void)state;
@@ -354,7 +389,8 @@ int main(void)
 		SCENE(test_no_pipelining_towards_a_server_without_it), SCENE(test_auth_exchange_goes_through),
 		SCENE(test_deferred_mail_is_upgraded_for_its_recipient), SCENE(test_deferred_mail_of_a_helo_client),
 		SCENE(test_deferred_mail_of_a_helo_client_that_is_stripped),
-		SCENE(test_deferred_mail_of_a_helo_client_without_tls), SCENE(test_deferred_mail_goes_in_clear_for_others),
+		SCENE(test_deferred_mail_of_a_helo_client_without_tls), SCENE(test_server_that_is_lost_while_it_is_asked),
+		SCENE(test_server_that_is_lost_while_it_is_asked_at_mail), SCENE(test_deferred_mail_goes_in_clear_for_others),
 		SCENE(test_refused_deferred_mail_answers_the_recipient), SCENE(test_deferred_mail_without_recipient),
 		SCENE(test_observed_recipient_of_a_server_with_tls), SCENE(test_why_it_may_is_counted_as_it_went),
 		SCENE(test_recipient_in_clear_by_its_own_rule), SCENE(test_exempt_client_sends_to_anybody_in_clear),
