@@ -138,8 +138,8 @@ static size_t take(void *context, struct flow *flow, enum side side, const uint8
 	for (size_t i = 0; i < n; i++) {
 		uint32_t seq = conn->first[side] + (uint32_t)(conn->fed_len[side] + i);
 		MUST(f.offered[conn - f.conn][side][seq % STREAM_MAX][bytes[i] / 8] & 1 << bytes[i] % 8);
-		if (!conn->observed)
-			conn->fed[side][conn->fed_len[side] + i] = bytes[i];
+		if (!conn->observed || is_watched(flow)) /* let go, what was held is still watched as it leaves */
+			conn->fed[side][(conn->fed_len[side] + i) % STREAM_MAX] = bytes[i];
 	}
 	conn->fed_len[side] += n;
 	if (n && conn->seal_at_take && flow->state == FLOW_DIALOGUE)
@@ -203,7 +203,7 @@ static void check_watched(struct conn *conn, const struct flow *flow, enum side 
 		uint32_t seq = p->seq + i, at = seq - conn->first[from];
 		if (seq_before(seq, acked))
 			continue; /* its receiver has it */
-		MUST(at < passes && p->frame[p->payload_off + i] == conn->fed[from][at]);
+		MUST(at < passes && p->frame[p->payload_off + i] == conn->fed[from][at % STREAM_MAX]);
 	}
 	if (!packet_seq_len(p))
 		return; /* an empty segment may have any number */
