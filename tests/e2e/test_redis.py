@@ -208,7 +208,7 @@ def test_findings_go_to_the_master_of_a_replica(replica):
     until("the finding, at the master", lambda: replica.master.hget("waxseal:discovered:one.test", "addresses") == "one.test=10.77.1.1", 20)
     until("and by way of it here", lambda: replica.client.hget("waxseal:discovered:one.test", "addresses"))
     until("no complaint is left", lambda: replica.agent_json()["redis"]["write_error"] == "", 10)
-    assert replica.master.exists(f"waxseal:appliance:{replica.folder.name[:60]}")
+    until("the appliance itself, too", lambda: replica.master.exists(f"waxseal:appliance:{replica.folder.name[:60]}"), 10)
 
 
 def test_a_replica_without_its_master(replica):

@@ -45,10 +45,13 @@ def test_counters(scene):
         for destination, name, times in row.counted:
             counts = wanted.setdefault(destination or (scene.ran[row.id].event or {}).get("destination"), {})
             counts[name] = counts.get(name, 0) + times
+    slow = {row.domain for row in ROWS if any(value and value.endswith(",slow") for value in row.option("sts"))}
     wrong = []
     for destination in sorted(wanted.keys() | scene.counters.keys(), key=str):
         got = {name: value for name, value in scene.counters.get(destination, {}).items()
                if value and name.partition(".")[0] in ("sessions", "reasons", "would")}
+        if destination in slow:  # given up after a minute (test_changes.py): here, or not yet
+            got.pop("reasons.sts-fetch", None)
         if got != wanted.get(destination, {}):
             wrong.append(f"{destination}: {got}, and the rows say {wanted.get(destination)}")
     assert not wrong, "\n".join(wrong)
