@@ -41,8 +41,6 @@ int domain_parse(const char *text, char out[IMAGE_DOMAIN_MAX + 1], struct why *w
 		return why_set(why, "not ASCII; write an internationalised domain as its A-label (xn--...)");
 	if (text[0] == '[')
 		return why_set(why, "brackets name a host or an address; a rule stands under the recipient's domain");
-	if (is_address(text))
-		return why_set(why, "an address, not a domain; for addresses write provider:NAME nets=ADDRESS/LENGTH");
 	if (len > 0 && text[len - 1] == '.')
 		len--;
 	if (len == 0)
@@ -50,6 +48,8 @@ int domain_parse(const char *text, char out[IMAGE_DOMAIN_MAX + 1], struct why *w
 	if (len > IMAGE_DOMAIN_MAX)
 		return why_set(why, "%zu characters; a domain has at most %d", len, IMAGE_DOMAIN_MAX);
 	lower(text, out, len);
+	if (is_address(out)) /* with a final dot, too */
+		return why_set(why, "an address, not a domain; for addresses write provider:NAME nets=ADDRESS/LENGTH");
 	if (!policy_domain_valid(out))
 		return why_set(why, "not a domain; letters, digits and hyphens in labels of at most 63, such as example.org");
 	return 0;

@@ -338,10 +338,13 @@ static void line_is_whole(struct takeover *t)
 	struct smtp_command command;
 	enum outcome outcome = DONE;
 
+	size_t len = t->client_line.len;
+	while (len && (t->client_line.line[len - 1] == '\n' || t->client_line.line[len - 1] == '\r'))
+		len--;
 	smtp_command_parse(t->client_line.line, t->client_line.len, &command);
-	if (command.odd && memchr(command.args, 0, command.args_len))
+	if (memchr(t->client_line.line, 0, len))
 		local_reply(t, "500 5.5.2 NUL in a command\r\n");
-	else if (command.odd && memchr(command.args, '\r', command.args_len))
+	else if (memchr(t->client_line.line, '\r', len))
 		local_reply(t, "500 5.5.2 Bare CR in a command\r\n");
 	else
 		outcome = handlers[command.verb](t, &command, command.verb);

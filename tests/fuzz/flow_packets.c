@@ -142,7 +142,7 @@ static size_t take(void *context, struct flow *flow, enum side side, const uint8
 			conn->fed[side][(conn->fed_len[side] + i) % STREAM_MAX] = bytes[i];
 	}
 	conn->fed_len[side] += n;
-	if (n && conn->seal_at_take && flow->state == FLOW_DIALOGUE)
+	if (n && conn->seal_at_take && !conn->observed && flow->state == FLOW_DIALOGUE)
 		flow_enter_state(f.flows, flow, FLOW_SEALING, f.now);
 	return n;
 }

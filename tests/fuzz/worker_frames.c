@@ -11,6 +11,7 @@
  */
 #define SCENE_STREAM_MAX 32768
 #define SCENE_FLOWS 16
+#include <ctype.h>
 #include "../evasion/scene.h"
 
 #include <openssl/pem.h>
@@ -86,7 +87,7 @@ static bool line_is(const uint8_t *line, size_t len, const char *verb, const cha
 {
 	char text[256];
 	size_t at = 0;
-	while (len && *line <= ' ') {
+	while (len && isspace(*line)) { /* what servers skip before a verb */
 		line++;
 		len--;
 	}

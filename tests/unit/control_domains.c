@@ -12,6 +12,7 @@ static void names(void **state)
 		{"[mx.example.org]", NULL, "brackets"},
 		{"[192.0.2.1]", NULL, "brackets"},
 		{"192.0.2.1", NULL, "an address"},
+		{"192.0.2.1.", NULL, "an address"},
 		{"2001:db8::1", NULL, "an address"},
 		{"", NULL, "empty"},
 		{".", NULL, "empty"},

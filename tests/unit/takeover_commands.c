@@ -71,6 +71,12 @@ static void test_lines_that_servers_read_differently(void **state)
 	hears(SERVER, "NOOP\r\n");
 	says(SERVER, "250 ok\r\n");
 	hears(CLIENT, "250 ok\r\n");
+	static const uint8_t behind_nul[] = "\0MAIL FROM:<a@client.example>\r\n";
+	assert_int_equal(tcp_write(w.peer[CLIENT], behind_nul, sizeof(behind_nul) - 1), sizeof(behind_nul) - 1);
+	scene_settle();
+	hears(CLIENT, "500 5.5.2 NUL in a command\r\n");
+	says(CLIENT, "NO\rOP\r\n");
+	hears(CLIENT, "500 5.5.2 Bare CR in a command\r\n");
 	char *line = calloc(1, SMTP_COMMAND_MAX + 100);
 	memset(line, 'x', SMTP_COMMAND_MAX + 90);
 	says(CLIENT, line);
