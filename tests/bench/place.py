@@ -22,7 +22,7 @@ from lab.namespaces import MTU, Namespaces, ipv4, run
 
 FULL, RESUMED = 11, 12        # last number of the sinks' addresses
 SMTP, SMTPS, OTHER = 25, 465, 2500  # OTHER: a port that waxseal does not look into
-DIRECT = "10.77.3"
+DIRECT = "10.77.100"
 SOURCES = f"{ipv4('client', 1)}/40"
 HOSTNAME = "sink.bench"
 TICK = os.sysconf("SC_CLK_TCK")
