@@ -387,9 +387,10 @@ json_t *domains_report(const struct domains *domains)
 							     "failures", (json_int_t)s.failures, "shared", (json_int_t)s.shared));
 	}
 	struct probes_counts p = probes_counts(domains->probes);
-	json_object_set_new(report, "probes", json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "enabled", domains->probes != NULL, "addresses",
+	json_object_set_new(report, "probes", json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "enabled", domains->probes != NULL, "addresses",
 							(json_int_t)p.addresses, "known", (json_int_t)p.known, "started", (json_int_t)p.started, "reached",
-							(json_int_t)p.reached, "failed", (json_int_t)p.failed, "left_out", (json_int_t)p.left_out));
+							(json_int_t)p.reached, "failed", (json_int_t)p.failed, "left_out", (json_int_t)p.left_out, "versions_asked",
+							(json_int_t)p.versions_asked));
 	if (domains->sightings) {
 		struct seen_counts s = seen_counts(sightings_seen(domains->sightings));
 		struct sightings_counts e = sightings_counts(domains->sightings);

@@ -34,6 +34,7 @@ struct running {
 	struct probes *probes;
 	struct place *place;
 	struct probe *probe;
+	uint16_t only; /* asked for this version alone; 0: the whole look */
 	ev_io io;
 	ev_timer timeout;
 };
@@ -199,11 +200,27 @@ static void take_posture(struct probes *probes, struct place *place, struct prob
 		memcpy(place->posture.error, posture->error, sizeof(posture->error));
 		return;
 	}
+	if (posture->version) { /* what older questions have found stays, where this look says nothing else */
+		struct probe_version known[PROBE_VERSIONS];
+		memcpy(known, place->posture.versions, sizeof(known));
+		probe_versions_take(known, posture->versions);
+		memcpy(posture->versions, known, sizeof(known));
+	}
 	probe_posture_dispose(&place->posture);
 	place->posture = *posture;
 	*posture = (struct probe_posture){0};
 	if (differs || place->posture.at > place->handed_at + PROBES_RENEW_S)
 		probes->changed(probes->context);
+}
+
+static void start(struct probes *probes, struct place *place, uint16_t only);
+
+/* The version to ask for behind a look; 0: none. */
+static uint16_t version_due(const struct probes *probes, const struct place *place)
+{
+	if (!probes->config->probe_versions || place->failures)
+		return 0;
+	return probe_version_due(&place->posture, unix_now() - PROBES_VERSION_RENEW_S);
 }
 
 static void finish(struct running *running)
@@ -212,11 +229,19 @@ static void finish(struct running *running)
 	struct place *place = running->place;
 	double interval = probes->config->probe_interval_s;
 
+	if (running->only) {
+		place->untold |= probe_versions_take(place->posture.versions, probe_result(running->probe)->versions);
+		stop(running);
+		return;
+	}
 	take_posture(probes, place, probe_result(running->probe));
 	if (place->failures && interval > PROBES_RETRY_S)
 		interval = PROBES_RETRY_S * place->failures < interval ? PROBES_RETRY_S * place->failures : interval;
 	place->due = ev_now(probes->loop) + jitter(place, interval);
 	stop(running);
+	uint16_t only = version_due(probes, place);
+	if (only)
+		start(probes, place, only);
 }
 
 static void watch_io(struct running *running)
@@ -251,18 +276,20 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 	finish(running);
 }
 
-static void start(struct probes *probes, struct place *place)
+static void start(struct probes *probes, struct place *place, uint16_t only)
 {
 	struct running *running = discover_must(calloc(1, sizeof(*running)));
 	struct probe_target target = {.port = probes->config->probe_port, .mx = place->mx, .base = place->base, .domain = place->domain,
-				      .records = place->tlsa.records, .record_count = place->tlsa.count};
+				      .records = place->tlsa.records, .record_count = place->tlsa.count, .only = only};
 
 	memcpy(target.addr, place->addr, sizeof(target.addr));
 	running->probes = probes;
 	running->place = place;
+	running->only = only;
 	running->probe = discover_must(probe_new(probes->prober, &target, unix_now()));
 	place->running = running;
-	probes->counts.started++;
+	probes->counts.started += !only;
+	probes->counts.versions_asked += only != 0;
 	probes->counts.running++;
 	ev_init(&running->io, on_io);
 	ev_timer_init(&running->timeout, on_timeout, probes->config->probe_timeout_s, 0);
@@ -282,7 +309,7 @@ void probes_tick(struct probes *probes)
 	for (size_t i = 0; probes && i < probes->count && probes->counts.running < most; i++) {
 		struct place *place = probes->places[probes->cursor++ % probes->count];
 		if (!place->running && place->due <= ev_now(probes->loop))
-			start(probes, place);
+			start(probes, place, 0);
 	}
 }
 
@@ -396,6 +423,9 @@ void probes_recall(struct probes *probes, const json_t *memory, uint64_t now_s)
 			probe_posture_dispose(&posture);
 			continue;
 		}
+		for (size_t v = 0; v < PROBE_VERSIONS; v++)
+			if (posture.versions[v].at > now_s) /* it would never be asked for again */
+				posture.versions[v] = (struct probe_version){PROBE_UNTRIED, 0};
 		probes_add(probes, &server);
 		probes->next[probes->next_count - 1]->posture = posture;
 	}

@@ -3,7 +3,8 @@
  *
  * Enters: servers of the domains that need it, the loop's time. Leaves: discovered.probes, rows for Redis, and a note
  * wherever STARTTLS was offered. A server that cannot be reached keeps the posture it had, until that is too old; other
- * TLSA records than at the last look ask for another at once. They leave from the appliance's management network, which
+ * TLSA records than at the last look ask for another at once. A look that found TLS is followed by one question more at
+ * most: for one version that nobody has an answer about. They leave from the appliance's management network, which
  * may see a server differently from the mail. With [probe] enabled = no there is none of it.
  */
 #ifndef WAXSEAL_PROBES_H
@@ -20,13 +21,14 @@
 #define PROBES_MAX 65536          /* addresses; further ones are not looked at, counted */
 #define PROBES_CONCURRENT_MAX 256
 #define PROBES_RENEW_S 21600u     /* a posture that is the same makes a new image so often, to carry its time */
+#define PROBES_VERSION_RENEW_S 86400u /* an answer about one version is asked for again after so long */
 #define PROBES_RETRY_S 300u       /* after one that did not reach the server, or the interval if that is shorter */
 
 struct ev_loop;
 struct probes;
 
 struct probes_counts {
-	uint64_t started, reached, failed;
+	uint64_t started, reached, failed, versions_asked;
 	size_t addresses, running, known, left_out;
 };
 

@@ -55,6 +55,15 @@ static void print_age(const json_t *server, const char *name, const char *what, 
 		fprintf(out, "; %s %s ago", what, table_age(now_s > at ? now_s - at : 0, age));
 }
 
+/* "TLSv1=refused@1800000000 TLSv1.1=untried ..." without the times. */
+static void print_versions(const char *text, FILE *out)
+{
+	for (const char *before = ", "; *(text += strspn(text, " ")); text += strcspn(text, " ")) {
+		int name = (int)strcspn(text, "= "), answer = (int)strcspn(text + name, "@ ");
+		fprintf(out, "%s%.*s%s%.*s", before, name, text, answer ? " " : "", answer ? answer - 1 : 0, text + name + (answer != 0));
+	}
+}
+
 /* The agent's own words: what the image has of a probe is less. */
 static void print_posture(const json_t *posture, uint64_t now_s, FILE *out)
 {
@@ -63,6 +72,7 @@ static void print_posture(const json_t *posture, uint64_t now_s, FILE *out)
 
 	fprintf(out, "; probed %s ago: %s", table_age(now_s > at ? now_s - at : 0, age),
 		*link_text(posture, "version") ? link_text(posture, "version") : "no TLS");
+	print_versions(link_text(posture, "versions"), out);
 	if (*link_text(posture, "chain"))
 		fprintf(out, ", certificate %s", link_text(posture, "chain"));
 	if (ends)

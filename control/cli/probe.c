@@ -2,7 +2,8 @@
  * probe.c - waxseal probe: looks at a domain's mail servers now, from here, and shows what there is.
  *
  * Enters: what the agent knows of the domain (known.h), or one address. Leaves: a line for each address. Exit 1 if one of
- * them gives no TLS. All of them are looked at at once.
+ * them gives no TLS. All of them are looked at at once; then each is asked, one version after the other, whether it takes the
+ * versions below the one that it chose, with one connection for each.
  */
 #include "../probe/probe.h"
 
@@ -28,7 +29,8 @@
 
 struct server {
 	char addr[INET6_ADDRSTRLEN], mx[IMAGE_DOMAIN_MAX + 1];
-	struct probe *probe;
+	struct probe *probe; /* that runs; NULL */
+	struct probe_posture posture;
 };
 
 struct look {
@@ -100,12 +102,12 @@ static size_t records_of(const char *text, const char *mx, struct discovered_tls
 	return count;
 }
 
-static void start(struct look *look, struct server *server, const char *domain, const char *tlsa)
+static void start(struct look *look, struct server *server, const char *domain, const char *tlsa, uint16_t only)
 {
 	static uint8_t rdata[RECORDS_MAX][TLSA_RDATA_MAX];
 	struct discovered_tlsa records[RECORDS_MAX];
 	struct probe_target target = {.addr = {[10] = 0xff, [11] = 0xff}, .port = look->config->probe_port, .mx = server->mx, .domain = domain,
-				      .records = records, .record_count = records_of(tlsa, server->mx, records, rdata)};
+				      .records = records, .record_count = records_of(tlsa, server->mx, records, rdata), .only = only};
 
 	if (inet_pton(AF_INET, server->addr, target.addr + 12) != 1)
 		inet_pton(AF_INET6, server->addr, target.addr);
@@ -141,6 +143,39 @@ static void run(struct look *look)
 	}
 }
 
+static void look_at_all(struct look *look, const char *domain, const char *tlsa)
+{
+	for (size_t i = 0; i < look->count; i++)
+		start(look, &look->servers[i], domain, tlsa, 0);
+	run(look);
+	for (size_t i = 0; i < look->count; i++) {
+		struct server *server = &look->servers[i];
+		if (server->probe) {
+			server->posture = *probe_result(server->probe);
+			*probe_result(server->probe) = (struct probe_posture){0};
+		}
+		probe_free(server->probe);
+		server->probe = NULL;
+	}
+}
+
+static void ask_for(struct look *look, unsigned version)
+{
+	for (size_t i = 0; i < look->count; i++) {
+		struct server *server = &look->servers[i];
+		if (server->posture.version && server->posture.versions[version].answer == PROBE_UNTRIED)
+			start(look, server, NULL, "", (uint16_t)(PROBE_VERSION_FIRST + version));
+	}
+	run(look);
+	for (size_t i = 0; i < look->count; i++) {
+		struct server *server = &look->servers[i];
+		if (server->probe)
+			probe_versions_take(server->posture.versions, probe_result(server->probe)->versions);
+		probe_free(server->probe);
+		server->probe = NULL;
+	}
+}
+
 /* ---- what is shown ---- */
 
 static const char *value_of(const struct probe_field fields[PROBE_FIELDS], const char *name)
@@ -149,6 +184,17 @@ static const char *value_of(const struct probe_field fields[PROBE_FIELDS], const
 		if (!strcmp(fields[i].name, name))
 			return fields[i].value;
 	return "";
+}
+
+/* "1.2 1.3": those with that answer, as people call them. */
+static void print_versions(const struct probe_posture *posture, enum probe_answer answer, char out[32])
+{
+	size_t len = 0;
+
+	*out = 0;
+	for (unsigned i = 0; posture->version && i < PROBE_VERSIONS; i++)
+		if (posture->versions[i].answer == answer)
+			len += (size_t)snprintf(out + len, 32 - len, "%s1.%u", len ? " " : "", i);
 }
 
 static void print_day(const char *seconds, char out[16])
@@ -163,7 +209,8 @@ static void print_day(const char *seconds, char out[16])
 
 static int show(struct look *look, bool json)
 {
-	static const char *const headings[] = {"ADDRESS", "SERVER", "TLS", "CERTIFICATE", "UNTIL", "DANE", "NAMES OR WHY NOT", NULL};
+	static const char *const headings[] = {"ADDRESS", "SERVER", "TLS", "CERTIFICATE", "UNTIL", "DANE", "TAKES", "REFUSES", "NOT TRIED",
+					       "NAMES OR WHY NOT", NULL};
 	static struct probe_field fields[PROBE_FIELDS];
 	struct table *table = table_new(headings);
 	json_t *array = json_array();
@@ -171,12 +218,15 @@ static int show(struct look *look, bool json)
 
 	for (size_t i = 0; i < look->count; i++) {
 		struct server *server = &look->servers[i];
-		const struct probe_posture *posture = probe_result(server->probe);
-		char day[16];
+		const struct probe_posture *posture = &server->posture;
+		char day[16], told[PROBE_ANSWERS][32];
 		probe_fields(posture, server->mx, fields);
 		print_day(value_of(fields, "not_after"), day);
+		for (enum probe_answer a = PROBE_UNTRIED; a < PROBE_ANSWERS; a++)
+			print_versions(posture, a, told[a]);
 		const char *cells[] = {server->addr, server->mx, posture->version ? value_of(fields, "version") : "none", value_of(fields, "chain"), day,
-				       value_of(fields, "dane"), *posture->error ? posture->error : value_of(fields, "names")};
+				       value_of(fields, "dane"), told[PROBE_TAKEN], told[PROBE_REFUSED], told[PROBE_UNTRIED],
+				       *posture->error ? posture->error : value_of(fields, "names")};
 		for (size_t c = 0; c < sizeof(cells) / sizeof(cells[0]); c++)
 			table_text(table, cells[c]);
 		json_t *object = json_object();
@@ -227,12 +277,12 @@ int probe_run(struct cli *cli)
 	}
 	if (*prober_warning(look.prober))
 		cli_fail("%s", prober_warning(look.prober));
-	for (size_t i = 0; i < look.count; i++)
-		start(&look, &look.servers[i], domain, link_text(known, "tlsa"));
-	run(&look);
+	look_at_all(&look, domain, link_text(known, "tlsa"));
+	for (unsigned version = 0; version < PROBE_VERSIONS; version++)
+		ask_for(&look, version);
 	int code = show(&look, cli->json);
 	for (size_t i = 0; i < look.count; i++)
-		probe_free(look.servers[i].probe);
+		probe_posture_dispose(&look.servers[i].posture);
 	prober_free(look.prober);
 	json_decref(known);
 	return code;

@@ -266,6 +266,7 @@ static const struct option options[] = {
 	{"dns", "mta_sts", read_flag, FIELD(dns_mta_sts), "yes"},
 	{"probe", "enabled", read_flag, FIELD(probe_enabled), "yes"},
 	{"probe", "interval_s", read_seconds, FIELD(probe_interval_s), "3600"},
+	{"probe", "versions", read_flag, FIELD(probe_versions), "yes"},
 	{"probe", "timeout_s", read_seconds, FIELD(probe_timeout_s), "30"},
 	{"probe", "concurrent", read_seconds, FIELD(probe_concurrent), "8"},
 	{"probe", "source", read_source, FIELD(probe_source), ""},

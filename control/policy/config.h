@@ -41,7 +41,7 @@ struct control_config {
 	char dns_trust_anchor[CONTROL_TEXT_MAX]; /* "": answers are not validated */
 	uint32_t dns_ttl_min_s, dns_keep_s, dns_timeout_s;
 	/* The agent's probes of mail servers. */
-	bool probe_enabled;
+	bool probe_enabled, probe_versions;
 	uint16_t probe_port;
 	char probe_source[CONTROL_TEXT_MAX]; /* address; "" any */
 	uint32_t probe_interval_s, probe_timeout_s, probe_concurrent;

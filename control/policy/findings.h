@@ -8,8 +8,9 @@
  *   failed (the records known last follow)
  *   sts: of the last look, none | ok | the result type of RFC 8460, 4.3 that it failed with; sts_error: its why; sts_checked: when
  *   sts_id sts_mode (enforce testing none) sts_mx "mx.a.example *.b.example" sts_max_age sts_time (fetched): the policy in force
- * posture:<address>    time mx starttls (1, 0) version "TLSv1.3" cipher chain (trusted, untrusted, self-signed,
- *   expired ...) names "mx1.a.example *.a.example" cert key (SHA-256, hex) not_after dane (none, matched, no-match, name-mismatch,
+ * posture:<address>    time mx starttls (1, 0) version "TLSv1.3": the best it has; versions "TLSv1=refused@TIME TLSv1.1=untried
+ *   TLSv1.2=taken@TIME ...": of each, whether the server takes it and since when that is known; cipher chain (trusted, untrusted,
+ *   self-signed, expired ...) names "mx1.a.example *.a.example" cert key (SHA-256, hex) not_after dane (none, matched, no-match, name-mismatch,
  *   expired, invalid) error: why there is no more than that
  * seen:<address>       time: STARTTLS was last seen there; how: probe or session; by: the appliance
  */

@@ -73,6 +73,10 @@ SSL *new_ssl(struct prober *prober, const struct probe_target *target)
 
 	if (!ssl)
 		return NULL;
+	if (target->only) {
+		SSL_set_min_proto_version(ssl, target->only);
+		SSL_set_max_proto_version(ssl, target->only);
+	}
 	if (*target->mx)
 		SSL_set_tlsext_host_name(ssl, target->mx);
 	if (!target->record_count || SSL_dane_enable(ssl, target->base ? target->base : target->mx) <= 0)

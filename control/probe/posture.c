@@ -31,9 +31,8 @@ bool probe_posture_equal(const struct probe_posture *a, const struct probe_postu
 	return true;
 }
 
-static const char *const versions[] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
-#define VERSION_FIRST 0x0301
-#define VERSIONS (sizeof(versions) / sizeof(versions[0]))
+static const char *const versions[PROBE_VERSIONS] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
+static const char *const answers[PROBE_ANSWERS] = {[PROBE_UNTRIED] = "untried", [PROBE_TAKEN] = "taken", [PROBE_REFUSED] = "refused"};
 
 static const char *const danes[] = {[DANE_UNSEEN] = "none", [DANE_MATCHED] = "matched", [DANE_NO_MATCH] = "no-match",
 				    [DANE_NAME_MISMATCH] = "name-mismatch", [DANE_EXPIRED] = "expired", [DANE_INVALID] = "invalid"};
@@ -66,11 +65,24 @@ static void join_names(const struct probe_posture *posture, char out[PROBE_TEXT_
 		len += (size_t)sprintf(out + len, "%s%s", i ? " " : "", posture->names[i]);
 }
 
+/* "TLSv1=refused@1800000000 TLSv1.1=untried ..." */
+static void join_versions(const struct probe_posture *posture, char out[PROBE_TEXT_MAX])
+{
+	size_t len = 0;
+
+	for (unsigned i = 0; i < PROBE_VERSIONS; i++) {
+		const struct probe_version *v = &posture->versions[i];
+		len += (size_t)sprintf(out + len, "%s%s=%s", i ? " " : "", versions[i], answers[v->answer]);
+		if (v->answer != PROBE_UNTRIED)
+			len += (size_t)sprintf(out + len, "@%" PRIu64, v->at);
+	}
+}
+
 size_t probe_fields(const struct probe_posture *posture, const char *mx, struct probe_field out[PROBE_FIELDS])
 {
 	static const char *const names[PROBE_FIELDS] = {"time", "mx", "starttls", "version", "cipher", "chain", "names", "cert", "key",
-							"not_after", "dane", "error"};
-	unsigned version = posture->version - VERSION_FIRST;
+							"not_after", "dane", "error", "versions"};
+	unsigned version = posture->version - PROBE_VERSION_FIRST;
 	bool tls = posture->version != 0;
 
 	for (size_t i = 0; i < PROBE_FIELDS; i++)
@@ -78,7 +90,7 @@ size_t probe_fields(const struct probe_posture *posture, const char *mx, struct 
 	snprintf(out[0].value, PROBE_TEXT_MAX, "%" PRIu64, posture->at);
 	snprintf(out[1].value, PROBE_TEXT_MAX, "%s", mx);
 	snprintf(out[2].value, PROBE_TEXT_MAX, "%s", !posture->reached ? "" : posture->starttls ? "1" : "0");
-	snprintf(out[3].value, PROBE_TEXT_MAX, "%s", tls && version < VERSIONS ? versions[version] : "");
+	snprintf(out[3].value, PROBE_TEXT_MAX, "%s", tls && version < PROBE_VERSIONS ? versions[version] : "");
 	snprintf(out[4].value, PROBE_TEXT_MAX, "%s", posture->cipher);
 	snprintf(out[5].value, PROBE_TEXT_MAX, "%s", tls ? policy_chain_name(posture->chain) : "");
 	join_names(posture, out[6].value);
@@ -89,6 +101,8 @@ size_t probe_fields(const struct probe_posture *posture, const char *mx, struct 
 	}
 	snprintf(out[10].value, PROBE_TEXT_MAX, "%s", tls ? danes[posture->dane] : "");
 	snprintf(out[11].value, PROBE_TEXT_MAX, "%s", posture->error);
+	if (tls)
+		join_versions(posture, out[12].value);
 	return PROBE_FIELDS;
 }
 
@@ -112,15 +126,32 @@ static void read_names(struct probe_posture *posture, const char *text)
 	}
 }
 
+static void read_versions(struct probe_posture *posture, const char *text)
+{
+	char name[16], answer[16];
+	uint64_t at;
+
+	for (; *(text += strspn(text, " ")); text += strcspn(text, " ")) {
+		if (sscanf(text, "%15[^= ]=%15[^@ ]@%" SCNu64, name, answer, &at) != 3 || !at)
+			continue;
+		for (unsigned v = 0; v < PROBE_VERSIONS; v++)
+			for (enum probe_answer a = PROBE_TAKEN; !strcmp(name, versions[v]) && a < PROBE_ANSWERS; a++)
+				if (!strcmp(answer, answers[a]))
+					posture->versions[v] = (struct probe_version){a, at};
+	}
+}
+
 bool probe_read(struct probe_posture *posture, const char *(*field)(void *context, const char *name), void *context)
 {
 	const char *starttls = field(context, "starttls"), *version = field(context, "version"), *chain = field(context, "chain");
 	const char *dane = field(context, "dane");
 
 	*posture = (struct probe_posture){.at = strtoull(field(context, "time"), NULL, 10), .reached = *starttls != 0, .starttls = !strcmp(starttls, "1")};
-	for (size_t v = 0; v < VERSIONS; v++)
+	for (size_t v = 0; v < PROBE_VERSIONS; v++)
 		if (!strcmp(version, versions[v]))
-			posture->version = (uint16_t)(VERSION_FIRST + v);
+			posture->version = (uint16_t)(PROBE_VERSION_FIRST + v);
+	if (posture->version)
+		read_versions(posture, field(context, "versions"));
 	for (enum policy_chain c = CHAIN_UNSEEN; c <= CHAIN_INVALID; c++)
 		if (!strcmp(chain, policy_chain_name(c)))
 			posture->chain = c;

@@ -22,5 +22,8 @@ struct prober {
 SSL *new_ssl(struct prober *prober, const struct probe_target *target);
 /* After it: version, cipher, and what the certificate is worth. */
 void inspect(struct prober *prober, SSL *ssl, struct probe_posture *posture);
+/* versions.c: a handshake that came to an end, well or not, as an answer about versions; `only` as in the target. */
+void versions_after_success(struct probe_posture *posture, uint16_t version, uint16_t only);
+void versions_after_failure(struct probe_posture *posture, uint16_t only, int ssl_error, unsigned long error, int number);
 
 #endif

@@ -27,6 +27,7 @@ struct probe {
 	int fd;
 	SSL *ssl;
 	bool wants_write, offered;
+	uint16_t only;
 	char mx[IMAGE_DOMAIN_MAX + 1];
 	char out[COMMAND_MAX];
 	size_t out_len, out_sent;
@@ -237,12 +238,14 @@ static bool shake(struct probe *probe)
 	probe->wants_write = n <= 0 && why == SSL_ERROR_WANT_WRITE;
 	if (n == 1) {
 		inspect(probe->prober, probe->ssl, &probe->posture);
+		versions_after_success(&probe->posture, probe->posture.version, probe->only);
 		quit(probe, QUIT_TLS);
 		return true;
 	}
 	if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE)
 		return false;
 	const char *reason = ERR_reason_error_string(ERR_peek_error());
+	versions_after_failure(&probe->posture, probe->only, why, ERR_peek_error(), errno);
 	fail(probe, "the TLS handshake failed: %s", reason ? reason : "the connection broke");
 	return false;
 }
@@ -333,6 +336,7 @@ struct probe *probe_new(struct prober *prober, const struct probe_target *target
 		return NULL;
 	probe->prober = prober;
 	probe->posture.at = now_s;
+	probe->only = target->only;
 	probe->wants_write = true;
 	snprintf(probe->mx, sizeof(probe->mx), "%s", target->mx);
 	probe->ssl = new_ssl(prober, target);

@@ -5,6 +5,9 @@
  * descriptor and calls probe_step(), and gives up when it likes. It completes every handshake that it can get, judges
  * the chain and the TLSA records beside it, and decides nothing. No mail is sent. The agent's loop and `waxseal probe`
  * share it. What the server says is not kept but for reply codes and names that can be a host's.
+ *
+ * A look that offers all versions tells which one the server chose, and that it has none above it. Whether it takes one
+ * below is a question of its own (target.only): another connection, for whoever has the time.
  */
 #ifndef WAXSEAL_PROBE_H
 #define WAXSEAL_PROBE_H
@@ -20,11 +23,26 @@
 #define PROBE_NAMES_MAX IMAGE_PROBED_NAMES_MAX
 #define PROBE_REPLY_MAX 16384 /* bytes of one reply */
 
+/* What a server said to one version. */
+enum probe_answer {
+	PROBE_UNTRIED,
+	PROBE_TAKEN,
+	PROBE_REFUSED, /* by an alert, by hanging up on the ClientHello, or by choosing another one */
+	PROBE_ANSWERS
+};
+#define PROBE_VERSION_FIRST 0x0301 /* TLS 1.0 */
+#define PROBE_VERSIONS 4
+struct probe_version {
+	enum probe_answer answer;
+	uint64_t at; /* Unix seconds; 0 with UNTRIED */
+};
+
 struct probe_posture {
 	uint64_t at;          /* Unix seconds */
 	bool reached;         /* it said 220; without that nothing below is known */
 	bool starttls;        /* offered */
-	uint16_t version;     /* wire version; 0: no TLS could be had */
+	uint16_t version;     /* wire version, the best it has; 0: no TLS could be had */
+	struct probe_version versions[PROBE_VERSIONS]; /* from TLS 1.0 on */
 	char cipher[PROBE_CIPHER_MAX];
 	enum policy_chain chain;
 	enum policy_dane dane; /* UNSEEN without usable records */
@@ -36,8 +54,12 @@ struct probe_posture {
 	char error[PROBE_ERROR_MAX]; /* why there is no more; "" */
 };
 void probe_posture_dispose(struct probe_posture *posture);
-/* Do they say the same, but for when? */
+/* Do they say the same of what an image holds, but for when? */
 bool probe_posture_equal(const struct probe_posture *a, const struct probe_posture *b);
+/* Answers of `from` go before those of `to`, where it has any. Did one of `to` change? */
+bool probe_versions_take(struct probe_version to[PROBE_VERSIONS], const struct probe_version from[PROBE_VERSIONS]);
+/* The lowest version without an answer since `since_s`; 0: none, or there is no TLS to ask about. */
+uint16_t probe_version_due(const struct probe_posture *posture, uint64_t since_s);
 
 struct probe_target {
 	uint8_t addr[16]; /* IPv4 as v4-mapped */
@@ -46,6 +68,7 @@ struct probe_target {
 	const char *domain;     /* the recipients' domain, a name that DANE-TA may have, too; NULL */
 	const struct discovered_tlsa *records;
 	size_t record_count;
+	uint16_t only; /* wire version: no other is offered, and of the posture only `versions` is an answer; 0: all */
 };
 
 struct probe;
@@ -67,7 +90,7 @@ void probe_give_up(struct probe *probe, const char *why);
 struct probe_posture *probe_result(struct probe *probe); /* of one that has ended; probe_free() disposes of it unless it was moved */
 
 /* Texts of ../policy/findings.h: pairs of name and value, in `out`. Strings live in `texts`. */
-#define PROBE_FIELDS 12
+#define PROBE_FIELDS 13
 #define PROBE_TEXT_MAX 8192
 struct probe_field { const char *name; char value[PROBE_TEXT_MAX]; };
 size_t probe_fields(const struct probe_posture *posture, const char *mx, struct probe_field out[PROBE_FIELDS]);

@@ -140,13 +140,14 @@ def test_what_the_agent_keeps_in_redis(explain):
         "tlsa": f"mx.a.example=secure@{now - 240},3-1-1-ab12", "sts": "sts-policy-fetch-error", "sts_error": "HTTP 404 \033[2J",
         "sts_checked": now - 60, "sts_mode": "enforce", "sts_mx": "mx.a.example *.b.example", "sts_id": "7", "sts_time": now - 7200})
     box.client.hset("waxseal:posture:192.0.2.1", mapping={
-        "time": now - 600, "version": "TLSv1.3", "chain": "expired", "not_after": now - 86400, "dane": "matched", "error": "\033]0;x"})
+        "time": now - 600, "version": "TLSv1.3", "chain": "expired", "not_after": now - 86400, "dane": "matched", "error": "\033]0;x",
+        "versions": f"TLSv1=refused@{now - 700} TLSv1.1=untried TLSv1.2=taken@5 odd  "})
     told = explain("* may\na.example encrypt\n", [], "a.example")
     assert told["answers"][0]["server"] == "192.0.2.1" and told["answers"][0]["posture"]["chain"] == "expired"
     page = box.run("explain", "a.example").stdout
     for part in ("Mail for a.example goes to: mx.a.example; the DNS said so 3 min ago (Redis).", "TLSA of mx.a.example: secure, 4 min ago: 3-1-1-ab12.",
                  "MTA-STS: enforce, servers mx.a.example *.b.example, id 7, fetched 2 h ago; last look: sts-policy-fetch-error: HTTP 404 ?[2J, ",
-                 "probed 10 min ago: TLSv1.3, certificate expired, ends since ",
+                 "probed 10 min ago: TLSv1.3, TLSv1 refused, TLSv1.1 untried, TLSv1.2 taken, odd, certificate expired, ends since ",
                  ", DANE matched (?]0;x)"):
         assert part in page, page
     assert "\033" not in page

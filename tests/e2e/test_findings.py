@@ -4,7 +4,9 @@ Agent, DNS, HTTPS and mail servers stand in one network namespace, where all of 
 """
 import json
 import os
+import ssl
 import time
+import warnings
 
 import pytest
 
@@ -37,10 +39,12 @@ class Place:
         self.number += 1
         return f"10.77.{1 + self.number // 250}.{1 + self.number % 250}"
 
-    def server(self, name, domain, pair=None, records=(), **behaviour):
+    def server(self, name, domain, pair=None, records=(), tls=None, **behaviour):
         """A mail server, the only MX of the domain; returns its address."""
         address = self.address()
-        context = server_context(pair) if pair else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # old versions are the matter
+            context = server_context(pair, **(tls or {})) if pair else None
         behaviour.setdefault("starttls", "offer" if pair else "none")
         self.open.append(Sink(self.namespace, [address], Behaviour(hostname=name, context=context, **behaviour)))
         self.zones.put(domain, "MX", f"10 {name}.")
@@ -192,6 +196,67 @@ def test_postures(box, place):
     place.zones.put("_25._tcp.mx.good.sec", "TLSA", tlsa(good, 3, 0, 1))
     place.zones.publish()
     until("other records, another look", lambda: box.posture(addresses["good.sec"])["dane"] == "matched", 20)
+
+
+OLD = {"ciphers": "ALL:@SECLEVEL=0"}
+VERSIONS = {  # domain: (what its server takes, the answers for TLS 1.0 to 1.3)
+    "modern.sec": ({}, "refused refused taken taken"),
+    "lax.sec": ({**OLD, "oldest": ssl.TLSVersion.TLSv1}, "taken taken taken taken"),
+    "middle.sec": ({"only": ssl.TLSVersion.TLSv1_2}, "refused refused taken refused"),
+    "ancient.sec": ({**OLD, "only": ssl.TLSVersion.TLSv1_1}, "refused taken refused refused"),
+}
+
+
+def answers(versions):
+    return " ".join(one.partition("=")[2].partition("@")[0] for one in versions.split())
+
+
+def test_versions(box, place):
+    """All that a server takes, with no more than one connection beside each look."""
+    pair = place.ca.certificate("versions", *(f"mx.{domain}" for domain in VERSIONS))
+    addresses, sinks = {}, {}
+    for domain, (tls, _) in VERSIONS.items():
+        addresses[domain] = place.server(f"mx.{domain}", domain, pair, tls=tls)
+        sinks[domain] = place.open[-1]
+    place.zones.publish()
+    for domain in VERSIONS:
+        box.rule(f"policy:{domain}", level="verify", protocols=">=TLSv1")
+    box.start_agent()
+    for domain, (_, expected) in VERSIONS.items():
+        until(f"{domain}: {expected}: {box.posture(addresses[domain])}",
+              lambda d=domain, e=expected: answers(box.posture(addresses[d]).get("versions", "")) == e, 40)
+    counts = lambda: box.agent_json()["dns"]["probes"]  # noqa: E731
+    until("three of those that have 1.3, two and one of the others", lambda: counts()["versions_asked"] == 9)
+    looks = counts()["started"]
+    until("two more looks at each", lambda: counts()["started"] >= looks + 8, 20)
+    assert counts()["versions_asked"] == 9, "an answer holds for a day"
+    posture = box.posture(addresses["modern.sec"])
+    assert posture["version"] == "TLSv1.3" and all(0 <= time.time() - int(at.partition("@")[2]) < 60 for at in posture["versions"].split())
+    box.stop_agent()
+    asked = {domain: len(sink.sessions) for domain, sink in sinks.items()}
+    with place.namespace.entered():
+        shown = {domain: box.run("probe", domain).stdout.splitlines() for domain in VERSIONS}
+        told = json.loads(box.run("probe", "modern.sec", "--json").stdout)[0]
+    assert answers(told["versions"]) == VERSIONS["modern.sec"][1]
+    assert len(sinks["lax.sec"].sessions) == asked["lax.sec"] + 4 and len(sinks["ancient.sec"].sessions) == asked["ancient.sec"] + 2
+
+    def cell(domain, heading):
+        at, follows = shown[domain][0].index(heading), {"TAKES": "REFUSES", "REFUSES": "NOT TRIED"}[heading]
+        return shown[domain][1][at:shown[domain][0].index(follows)].strip()
+    assert [cell(domain, "TAKES") for domain in VERSIONS] == ["1.2 1.3", "1.0 1.1 1.2 1.3", "1.2", "1.1"], shown
+    assert [cell(domain, "REFUSES") for domain in VERSIONS] == ["1.0 1.1", "-", "1.0 1.1 1.3", "1.0 1.2 1.3"], shown
+
+
+def test_versions_are_not_asked_for_where_nobody_wants_it(box, place):
+    box.dns_lines = box.dns_lines.replace("interval_s", "versions = no\ninterval_s")
+    box.configure()
+    address = place.server("mx.shy.sec", "shy.sec", place.ca.certificate("shy", "mx.shy.sec"))
+    place.zones.publish()
+    box.rule("policy:shy.sec", level="verify")
+    box.start_agent()
+    until("two looks", lambda: box.agent_json()["dns"]["probes"]["reached"] >= 2, 20)
+    assert answers(box.posture(address)["versions"]) == "untried untried untried taken"
+    assert box.agent_json()["dns"]["probes"]["versions_asked"] == 0
 
 
 def test_a_posture_is_kept_while_the_server_is_gone(box, place):

@@ -56,14 +56,16 @@ class Behaviour:
 AFTER_220 = {"absurd": b"\x15\x03\x01\x00\x02\x02\x28", "garbage": b"250 sink.lab is glad to see you\r\n", "hangup": b""}
 
 
-def server_context(pair, only=None, ciphers=None):
-    """`only`: a version; those below 1.2 need what OpenSSL 3 calls security level 0."""
+def server_context(pair, only=None, ciphers=None, oldest=None):
+    """`only`: a version; `oldest`: that one and all above. Those below 1.2 need what OpenSSL 3 calls security level 0."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if ciphers:
         context.set_ciphers(ciphers)
     context.load_cert_chain(*map(str, pair))
     if only:
         context.minimum_version = context.maximum_version = only
+    if oldest:
+        context.minimum_version = oldest
     return context
 
 

@@ -38,6 +38,9 @@ static struct probe_posture sample(void)
 
 	memset(p.certificate_sha256, 0xab, 32);
 	memset(p.key_sha256, 0x01, 32);
+	p.versions[0] = (struct probe_version){PROBE_REFUSED, 1799990000};
+	p.versions[2] = (struct probe_version){PROBE_TAKEN, 1799990001};
+	p.versions[3] = (struct probe_version){PROBE_TAKEN, 1800000000};
 	p.names = calloc(PROBE_NAMES_MAX, sizeof(*p.names));
 	p.names[p.name_count++] = strdup("mx.a.example");
 	p.names[p.name_count++] = strdup("*.b.example");
@@ -51,12 +54,14 @@ static void there_and_back(void **state)
 	(void)state;
 	count = probe_fields(&p, "mx.a.example", fields);
 	assert_string_equal(field(NULL, "version"), "TLSv1.3");
+	assert_string_equal(field(NULL, "versions"), "TLSv1=refused@1799990000 TLSv1.1=untried TLSv1.2=taken@1799990001 TLSv1.3=taken@1800000000");
 	assert_string_equal(field(NULL, "chain"), "expired");
 	assert_string_equal(field(NULL, "dane"), "no-match");
 	assert_string_equal(field(NULL, "names"), "mx.a.example *.b.example");
 	assert_true(probe_read(&again, field, NULL));
 	assert_true(probe_posture_equal(&p, &again));
 	assert_int_equal(again.at, p.at);
+	assert_memory_equal(again.versions, p.versions, sizeof(p.versions));
 	assert_int_equal(again.not_after, p.not_after);
 	again.at++;
 	assert_true(probe_posture_equal(&p, &again));
@@ -74,6 +79,7 @@ static void unreached(void **state)
 	count = probe_fields(&p, "mx.a.example", fields);
 	assert_string_equal(field(NULL, "starttls"), "");
 	assert_string_equal(field(NULL, "chain"), "");
+	assert_string_equal(field(NULL, "versions"), "");
 	assert_true(probe_read(&again, field, NULL));
 	assert_false(again.reached);
 	assert_string_equal(again.error, "cannot connect");
@@ -104,9 +110,26 @@ static void nonsense(void **state)
 	probe_posture_dispose(&again);
 }
 
+/* Of the versions each is judged by itself, and one without a time or with an answer that is none is untried. */
+static void nonsense_of_versions(void **state)
+{
+	struct probe_posture p = sample(), again;
+
+	(void)state;
+	count = probe_fields(&p, "mx.a.example", fields);
+	set("versions", " TLSv1=refused TLSv1.1=perhaps@5  TLSv9=taken@5 = TLSv1.2=taken@0 @ TLSv1.2=refused@6 TLSv1.3=untried@7 x");
+	assert_true(probe_read(&again, field, NULL));
+	for (unsigned i = 0; i < PROBE_VERSIONS; i++)
+		assert_int_equal(again.versions[i].answer, i == 2 ? PROBE_REFUSED : PROBE_UNTRIED);
+	assert_int_equal(again.versions[2].at, 6);
+	probe_posture_dispose(&p);
+	probe_posture_dispose(&again);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(there_and_back), cmocka_unit_test(unreached), cmocka_unit_test(nonsense)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(there_and_back), cmocka_unit_test(unreached), cmocka_unit_test(nonsense),
+		cmocka_unit_test(nonsense_of_versions)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,6 +33,7 @@ CLIENT = 1             # number of the client's address, unless the row says ano
 TLS = {"tls1.0": ssl.TLSVersion.TLSv1, "tls1.1": ssl.TLSVersion.TLSv1_1, "tls1.2": ssl.TLSVersion.TLSv1_2,
        "tls1.3": ssl.TLSVersion.TLSv1_3}
 WITHOUT_TLS = ("none", "454", "absurd", "garbage", "hangup")
+LAX = "lax"            # good, and takes all versions from TLS 1.0 on
 CIPHERS = {"chacha": "ECDHE-ECDSA-CHACHA20-POLY1305"}
 SNI = {"sni": "{mx}", "sni-alt": "alt.{d}"}
 
@@ -149,7 +150,7 @@ class Scene:
         leaf = issuer.certificate("leaf", *self.hosts("intermediate", "nointermediate"))
         nexthop = ca.certificate("nexthop", *(row.domain for row in self.rows if row.server in ("nexthop", "nexthoproot")))
         return {
-            "good": ca.certificate("good", *self.hosts("good", *TLS, *CIPHERS)), "second": ca.certificate("second", *self.hosts("second")),
+            "good": ca.certificate("good", *self.hosts("good", LAX, *TLS, *CIPHERS)), "second": ca.certificate("second", *self.hosts("second")),
             "few": ca.certificate("few", *self.hosts("few", *SNI)),  # good, and with so few names that a probe keeps them all
             "rsa": ca.certificate("rsa", *self.hosts("rsa"), rsa=True),
             "expired": ca.expired("texpired", *self.hosts("expired")), "selfsigned": ca.self_signed("tself", *self.hosts("selfsigned")),
@@ -204,6 +205,8 @@ class Scene:
         if kind in TLS:
             old = kind in ("tls1.0", "tls1.1")
             return server_context(self.pairs["good"], TLS[kind], "ALL:@SECLEVEL=0" if old else None)
+        if kind == LAX:
+            return server_context(self.pairs["good"], ciphers="ALL:@SECLEVEL=0", oldest=ssl.TLSVersion.TLSv1)
         if kind in CIPHERS:
             return server_context(self.pairs["good"], ssl.TLSVersion.TLSv1_2, CIPHERS[kind] + ":@SECLEVEL=0")
         return server_context(self.pairs[kind])
