@@ -23,7 +23,7 @@ DPDK_LIBS   = $(shell pkg-config --libs libdpdk)
 
 # ---- modules: a folder is a stage, and one archive ----
 STAGES    := packet smtp tcp tls policy stats flow takeover port
-CONTROLS  := policy probe agent cli
+CONTROLS  := policy probe discover agent cli
 stage_lib  = $(patsubst %,$(B)/lib/%.a,$(1))
 objects    = $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(2),$(wildcard $(1)/*.c)))
 
@@ -37,9 +37,10 @@ NEEDS_stats    := stats policy
 NEEDS_flow     := flow packet stats policy
 NEEDS_takeover := takeover smtp tcp tls policy packet stats control_policy
 NEEDS_control  := control_policy policy
-NEEDS_agent    := control_agent control_probe control_policy policy
+NEEDS_discover := control_discover control_probe control_policy policy
+NEEDS_agent    := control_agent control_discover control_probe control_policy policy
 NEEDS_probe    := control_probe control_policy policy
-NEEDS_cli      := control_cli control_probe control_policy policy
+NEEDS_cli      := control_cli control_discover control_probe control_policy policy
 NEEDS_port     := port
 NEEDS_worker   := worker takeover flow smtp tcp tls policy packet stats
 # Libraries outside waxseal, by what asks for them.
@@ -54,8 +55,9 @@ LIBS_control   := -ljansson -linih -lxxhash
 # libev as an archive: its shared object has libevent's names too (event_set, ...), and libunbound, which is built over
 # libevent, would call those.
 LIBS_probe     := -lssl -lcrypto -lxxhash -ljansson -linih
+LIBS_discover  := -lxxhash -l:libev.a -lm -ljansson -linih -lunbound -lpthread
 LIBS_agent     := -lcurl -lssl -lcrypto -lbsd -lxxhash -lhiredis -l:libev.a -lm -ljansson -lmicrohttpd -linih -lunbound -lpthread
-LIBS_cli       := -lssl -lcrypto -lxxhash -lhiredis -ljansson -linih
+LIBS_cli       := -lssl -lcrypto -lxxhash -lhiredis -l:libev.a -lm -ljansson -linih -lunbound -lpthread
 
 .PHONY: all help clean setup
 all: $(B)/waxseald $(B)/waxseal-agent $(B)/waxseal $(B)/bpf/classify.xdp.o $(B)/bpf/classify.dpdk.o
@@ -88,6 +90,7 @@ $(foreach s,$(STAGES),$(eval $(call stage_rule,$(s))))
 $(B)/lib/worker.a: $(call objects,dataplane,dataplane/main.c)
 $(B)/lib/control_policy.a: $(call objects,control/policy)
 $(B)/lib/control_probe.a: $(call objects,control/probe)
+$(B)/lib/control_discover.a: $(call objects,control/discover)
 $(B)/lib/control_agent.a: $(call objects,control/agent,control/agent/main.c)
 $(B)/lib/control_cli.a: $(call objects,control/cli,control/cli/main.c)
 $(B)/lib/%.a:
@@ -98,10 +101,10 @@ $(B)/lib/%.a:
 $(B)/waxseald: $(B)/obj/dataplane/main.o $(B)/lib/worker.a $(call stage_lib,$(STAGES))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(DPDK_LIBS) -lbpf -lssl -lcrypto -ljansson -lxxhash -lbsd -linih -lpthread
-$(B)/waxseal-agent: $(B)/obj/control/agent/main.o $(B)/lib/control_agent.a $(B)/lib/control_probe.a $(B)/lib/control_policy.a $(B)/lib/policy.a
+$(B)/waxseal-agent: $(B)/obj/control/agent/main.o $(B)/lib/control_agent.a $(B)/lib/control_discover.a $(B)/lib/control_probe.a $(B)/lib/control_policy.a $(B)/lib/policy.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_agent)
-$(B)/waxseal: $(B)/obj/control/cli/main.o $(B)/lib/control_cli.a $(B)/lib/control_probe.a $(B)/lib/control_policy.a $(B)/lib/policy.a
+$(B)/waxseal: $(B)/obj/control/cli/main.o $(B)/lib/control_cli.a $(B)/lib/control_discover.a $(B)/lib/control_probe.a $(B)/lib/control_policy.a $(B)/lib/policy.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_cli)
 

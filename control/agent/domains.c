@@ -13,10 +13,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "discover_private.h"
+#include "../discover/resolver.h"
+#include "../policy/must.h"
 #include "mtasts.h"
 #include "probes.h"
-#include "resolver.h"
 #include "sightings.h"
 
 #define NUMBER_MAX 24
@@ -283,7 +283,7 @@ static int by_name(const void *a, const void *b)
 /* The names of those that need it, ascending; the caller frees. */
 static const char **needing(const struct names *names, unsigned need, size_t *count)
 {
-	const char **out = discover_must(calloc(names->count + 1, sizeof(*out)));
+	const char **out = must(calloc(names->count + 1, sizeof(*out)));
 
 	*count = 0;
 	for (size_t i = 0; i < names->count; i++)
@@ -315,7 +315,7 @@ void domains_want(struct domains *domains, const struct ruleset *rules)
 	forget_probed(domains);
 	domains->probed = needing(&names, NEED_PROBE, &domains->probed_count);
 	for (size_t i = 0; i < domains->probed_count; i++) /* the rules' own texts go when they change */
-		domains->probed[i] = discover_must(strdup(domains->probed[i]));
+		domains->probed[i] = must(strdup(domains->probed[i]));
 	domains->servers_changed = true;
 	free(all);
 	free(sts);

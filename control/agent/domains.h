@@ -11,7 +11,7 @@
 #include <jansson.h>
 
 #include "../policy/config.h"
-#include "discover.h"
+#include "../discover/discover.h"
 #include "watch.h"
 
 #define DOMAINS_TICK_S 0.1

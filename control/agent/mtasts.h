@@ -7,7 +7,7 @@
 #ifndef WAXSEAL_MTASTS_H
 #define WAXSEAL_MTASTS_H
 
-#include "resolver.h"
+#include "../discover/resolver.h"
 #include "sts.h"
 #include "watch.h"
 

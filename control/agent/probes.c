@@ -11,7 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "discover_private.h"
+#include "../discover/records.h"
+#include "../policy/must.h"
 
 #define KEY_MAX (CONTROL_PREFIX_MAX + 80)
 #define NUMBER_MAX 24
@@ -85,7 +86,7 @@ static void place_free(struct place *place)
 
 static char *copy(const char *text)
 {
-	return text ? discover_must(strdup(text)) : NULL;
+	return text ? must(strdup(text)) : NULL;
 }
 
 static int by_addr(const void *a, const void *b)
@@ -112,9 +113,9 @@ void probes_add(void *memory, const struct discover_server *server)
 		return;
 	if (probes->next_count == probes->next_room) {
 		probes->next_room = probes->next_room ? probes->next_room * 2 : 256;
-		probes->next = discover_must(realloc(probes->next, probes->next_room * sizeof(struct place *)));
+		probes->next = must(realloc(probes->next, probes->next_room * sizeof(struct place *)));
 	}
-	struct place *place = probes->next[probes->next_count++] = discover_must(calloc(1, sizeof(*place)));
+	struct place *place = probes->next[probes->next_count++] = must(calloc(1, sizeof(*place)));
 	memcpy(place->addr, server->addr, sizeof(place->addr));
 	place->mx = copy(server->mx);
 	place->base = copy(server->base);
@@ -278,7 +279,7 @@ static void on_timeout(struct ev_loop *loop, ev_timer *timer, int events)
 
 static void start(struct probes *probes, struct place *place, uint16_t only)
 {
-	struct running *running = discover_must(calloc(1, sizeof(*running)));
+	struct running *running = must(calloc(1, sizeof(*running)));
 	struct probe_target target = {.port = probes->config->probe_port, .mx = place->mx, .base = place->base, .domain = place->domain,
 				      .records = place->tlsa.records, .record_count = place->tlsa.count, .only = only};
 
@@ -286,7 +287,7 @@ static void start(struct probes *probes, struct place *place, uint16_t only)
 	running->probes = probes;
 	running->place = place;
 	running->only = only;
-	running->probe = discover_must(probe_new(probes->prober, &target, unix_now()));
+	running->probe = must(probe_new(probes->prober, &target, unix_now()));
 	place->running = running;
 	probes->counts.started += !only;
 	probes->counts.versions_asked += only != 0;
@@ -321,7 +322,7 @@ const struct discovered_probe *probes_found(struct probes *probes, size_t *count
 	if (!probes)
 		return NULL;
 	free(probes->found);
-	probes->found = discover_must(calloc(probes->count + 1, sizeof(*probes->found)));
+	probes->found = must(calloc(probes->count + 1, sizeof(*probes->found)));
 	for (size_t i = 0; i < probes->count; i++) {
 		struct place *place = probes->places[i];
 		const struct probe_posture *posture = &place->posture;

@@ -14,7 +14,7 @@
 
 #include "../policy/config.h"
 #include "../probe/probe.h"
-#include "discover.h"
+#include "../discover/discover.h"
 #include "seen.h"
 #include "watch.h"
 

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "discover_private.h"
+#include "../discover/records.h"
+#include "../policy/must.h"
 
 #define EVICT_SHARE 16 /* of a full table at once: finding the oldest costs a walk */
 
@@ -79,7 +80,7 @@ static int by_time(const void *a, const void *b)
 
 static void evict(struct seen *seen)
 {
-	uint64_t *times = discover_must(malloc(seen->counts.addresses * sizeof(*times)));
+	uint64_t *times = must(malloc(seen->counts.addresses * sizeof(*times)));
 	size_t n = 0, share = seen->counts.addresses / EVICT_SHARE;
 	struct place *place, *next;
 
@@ -114,7 +115,7 @@ bool seen_note(struct seen *seen, const uint8_t addr[16], uint64_t at, enum seen
 	if (new) {
 		if (seen->counts.addresses >= SEEN_MAX)
 			evict(seen);
-		place = discover_must(calloc(1, sizeof(*place)));
+		place = must(calloc(1, sizeof(*place)));
 		*place = probe;
 		RB_INSERT(places, &seen->places, place);
 		seen->counts.addresses++;
@@ -154,7 +155,7 @@ const struct discovered_seen *seen_found(struct seen *seen, size_t *count)
 
 	if (seen->stale || !seen->found) {
 		free(seen->found);
-		seen->found = discover_must(calloc(seen->counts.addresses + 1, sizeof(*seen->found)));
+		seen->found = must(calloc(seen->counts.addresses + 1, sizeof(*seen->found)));
 		RB_FOREACH(place, places, &seen->places)
 		{
 			memcpy(seen->found[n].addr, place->row.addr, 16);

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../policy/must.h"
+
 struct source {
 	struct source *next;
 	char *redis_key;
@@ -50,15 +52,6 @@ struct change {
 	const struct rule *target; /* NULL: delete */
 	struct rule *before;       /* NULL: was not there */
 };
-
-static void *must(void *memory)
-{
-	if (!memory) {
-		fputs("waxseal-agent: out of memory\n", stderr);
-		abort();
-	}
-	return memory;
-}
 
 static int compare_groups(const void *a, const void *b)
 {

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "../../dataplane/policy/policy.h"
+#include "../policy/must.h"
 
 enum sts_state { STS_WAITING, STS_ASKING, STS_LOOKING, STS_FETCHING };
 static const char *const error_names[] = {
@@ -47,15 +48,6 @@ struct sts {
 	struct domain *open[STS_BUSY_MAX];
 	struct sts_counts counts;
 };
-
-static void *must(void *memory)
-{
-	if (!memory) {
-		fputs("waxseal-agent: out of memory\n", stderr);
-		abort();
-	}
-	return memory;
-}
 
 struct sts *sts_new(const struct control_config *config, const struct sts_ops *ops, void *context)
 {

@@ -11,7 +11,7 @@
 
 #include <jansson.h>
 
-#include "discover.h"
+#include "../discover/discover.h"
 #include "sts_text.h"
 
 #define STS_DOMAINS_MAX 262144

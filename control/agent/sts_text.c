@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "../../dataplane/policy/policy.h"
+#include "../policy/must.h"
 
 #define VERSION "STSv1"
 #define MAX_AGE_DIGITS 10
@@ -115,15 +116,6 @@ bool sts_policy_equal(const struct sts_policy *a, const struct sts_policy *b)
 		if (strcmp(a->mx[i], b->mx[i]) != 0)
 			return false;
 	return true;
-}
-
-static void *must(void *memory)
-{
-	if (!memory) {
-		fputs("waxseal-agent: out of memory\n", stderr);
-		abort();
-	}
-	return memory;
 }
 
 static bool add_mx(struct sts_policy *policy, const char *text, size_t len)

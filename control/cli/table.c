@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../policy/must.h"
 #include "../policy/text.h"
 
 struct table {
@@ -18,15 +19,6 @@ struct table {
 	const char *headings[TABLE_COLUMNS_MAX];
 	char **cell;
 };
-
-static void *must(void *memory)
-{
-	if (!memory) {
-		fputs("waxseal: no memory\n", stderr);
-		abort();
-	}
-	return memory;
-}
 
 struct table *table_new(const char *const *headings)
 {

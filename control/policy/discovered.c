@@ -66,38 +66,43 @@ static int by_domain(const void *a, const void *b)
 	return order ? order : (int)(x->rule > y->rule) - (int)(x->rule < y->rule);
 }
 
+struct key_sought {
+	const struct ruleset *set;
+	const char *key;
+};
+
+static bool key_below(const void *looked_for, size_t place)
+{
+	const struct key_sought *sought = looked_for;
+
+	return strcmp(ruleset_at(sought->set, place)->key, sought->key) < 0;
+}
+
 /* Index of a key in the ruleset's order; IMAGE_NONE. */
 static uint32_t rule_index(const struct ruleset *set, const char *key)
 {
-	size_t low = 0, high = ruleset_count(set);
+	size_t at = first_not_below(ruleset_count(set), key_below, &(struct key_sought){set, key});
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		int order = strcmp(ruleset_at(set, middle)->key, key);
+	return at < ruleset_count(set) && !strcmp(ruleset_at(set, at)->key, key) ? (uint32_t)at : IMAGE_NONE;
+}
 
-		if (order == 0)
-			return (uint32_t)middle;
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return IMAGE_NONE;
+struct domain_sought {
+	const struct placing *placing;
+	const char *domain;
+};
+
+static bool listing_below(const void *looked_for, size_t place)
+{
+	const struct domain_sought *sought = looked_for;
+
+	return strcmp(sought->placing->listings[place].domain, sought->domain) < 0;
 }
 
 static uint32_t provider_of(const struct placing *p, const char *domain)
 {
-	size_t low = 0, high = p->listing_count;
+	size_t at = first_not_below(p->listing_count, listing_below, &(struct domain_sought){p, domain});
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (strcmp(p->listings[middle].domain, domain) < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < p->listing_count && !strcmp(p->listings[low].domain, domain) ? p->listings[low].rule : IMAGE_NONE;
+	return at < p->listing_count && !strcmp(p->listings[at].domain, domain) ? p->listings[at].rule : IMAGE_NONE;
 }
 
 /* ---- the operator's nets ---- */
@@ -109,23 +114,27 @@ static bool holds(const uint8_t prefix[16], unsigned len, const uint8_t addr[16]
 	return memcmp(prefix, addr, whole) == 0 && (!rest || ((prefix[whole] ^ addr[whole]) & (0xff00u >> rest) & 0xff) == 0);
 }
 
+struct address_sought {
+	const struct placing *placing;
+	const uint8_t *addr;
+};
+
+static bool claim_below(const void *looked_for, size_t place)
+{
+	const struct address_sought *sought = looked_for;
+
+	return memcmp(sought->placing->claims[place]->addr, sought->addr, 16) < 0;
+}
+
 /* Claims are few and networks may be a million: each network finds its claims, rather than the other way round. */
 static void mark_net(struct placing *p, const struct net *net, uint32_t rule)
 {
 	uint8_t prefix[16] = {[10] = 0xff, [11] = 0xff};
 	unsigned len = net->ipv6 ? net->len : net->len + MAPPED_BITS;
-	size_t low = 0, high = p->count;
 
 	memcpy(net->ipv6 ? prefix : prefix + 12, net->addr, net->ipv6 ? 16 : 4);
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (memcmp(p->claims[middle]->addr, prefix, sizeof(prefix)) < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	for (; low < p->count && holds(prefix, len, p->claims[low]->addr); low++)
+	for (size_t low = first_not_below(p->count, claim_below, &(struct address_sought){p, prefix});
+	     low < p->count && holds(prefix, len, p->claims[low]->addr); low++)
 		if (p->net_rule[low] == IMAGE_NONE || len > p->net_len[low]) {
 			p->net_rule[low] = rule;
 			p->net_len[low] = (uint8_t)len;

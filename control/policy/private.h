@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "../../dataplane/policy/policy.h"
+#include "must.h"
 #include "rules.h"
 
 #define TEXT_MAX 255        /* owner, reason, report */
@@ -25,13 +26,20 @@ struct why {
 };
 __attribute__((format(printf, 2, 3))) int why_set(struct why *why, const char *format, ...); /* -EINVAL */
 
-static inline void *must(void *memory)
+/* The first of `count` places in ascending order that is not below what is looked for; `count`: all are. */
+static inline size_t first_not_below(size_t count, bool (*below)(const void *looked_for, size_t place), const void *looked_for)
 {
-	if (!memory) {
-		fputs("out of memory\n", stderr);
-		abort();
+	size_t low = 0, high = count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (below(looked_for, middle))
+			low = middle + 1;
+		else
+			high = middle;
 	}
-	return memory;
+	return low;
 }
 
 struct net {

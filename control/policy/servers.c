@@ -147,22 +147,30 @@ static void build_hosts(struct servers *s, struct strings *strings, struct disco
 	free(names);
 }
 
+struct host_sought {
+	const struct servers *servers;
+	const struct strings *strings;
+	const char *name;
+};
+
+static const char *host_name(const struct host_sought *sought, size_t place)
+{
+	return sought->strings->bytes + sought->servers->hosts[place].name;
+}
+
+static bool host_below(const void *looked_for, size_t place)
+{
+	const struct host_sought *sought = looked_for;
+
+	return strcmp(host_name(sought, place), sought->name) < 0;
+}
+
 static uint32_t host_index(const struct servers *s, const struct strings *strings, const char *name)
 {
-	size_t low = 0, high = s->host_count;
+	struct host_sought sought = {s, strings, name};
+	size_t at = first_not_below(s->host_count, host_below, &sought);
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		int order = strcmp(strings->bytes + s->hosts[middle].name, name);
-
-		if (order == 0)
-			return (uint32_t)middle;
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return IMAGE_NONE;
+	return at < s->host_count && !strcmp(host_name(&sought, at), name) ? (uint32_t)at : IMAGE_NONE;
 }
 
 /* ---- addresses ---- */

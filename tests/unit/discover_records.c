@@ -1,4 +1,4 @@
-/* agent_discover_records.c - records of strangers: names that are none, addresses that no server has, sets without end, at every cut. */
+/* discover_records.c - records of strangers: names that are none, addresses that no server has, sets without end, at every cut. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../control/agent/discover_private.h"
+#include "../../control/discover/private.h"
 
 struct mx { const char *rdata; int len; const char *name; };
 #define MX(text, name) {text, sizeof(text) - 1, name}

@@ -1,38 +1,18 @@
 /*
- * discover_private.h - what the files of discovery share: domains, their hosts, questions under way.
+ * private.h - what the files of discovery share: domains, their hosts, questions under way.
  */
 #ifndef WAXSEAL_DISCOVER_PRIVATE_H
 #define WAXSEAL_DISCOVER_PRIVATE_H
 
 #include <stdio.h>
 
+#include "../policy/must.h"
 #include "discover.h"
+#include "records.h"
 
 #define TIMEOUT_SWEEP_US 100000
 
 enum { FAMILY_A, FAMILY_AAAA, FAMILIES };
-
-struct inet {
-	uint8_t bytes[16]; /* network byte order, IPv4 as v4-mapped */
-};
-
-enum found_tlsa {
-	FOUND_UNASKED,
-	FOUND_NONE,     /* validated: there are none */
-	FOUND_INSECURE, /* the MX' addresses or its TLSA are not signed: no DANE */
-	FOUND_SECURE,
-	FOUND_FAILED,   /* nobody knows; the records are those known last */
-	FOUND_STATES
-};
-
-struct tlsa_set {
-	enum found_tlsa state;
-	struct discovered_tlsa *records; /* ascending; their data are the set's own */
-	size_t count;
-	uint64_t good_at; /* Unix seconds of the answer */
-	bool bogus;       /* FAILED, and it was DNSSEC that said so */
-	bool below_alias; /* the records stand below the host's alias */
-};
 
 struct family {
 	struct inet *addrs; /* ascending */
@@ -96,7 +76,6 @@ struct discover {
 	struct discover_counts counts;
 };
 
-void *discover_must(void *memory);
 struct domain *discover_add(const char *name, struct discover_time now);
 void hosts_free(struct host *hosts, size_t count);
 
@@ -105,12 +84,5 @@ size_t records_mx(const struct discover_answer *answer, struct host **hosts, siz
 size_t records_addresses(const struct discover_answer *answer, enum discover_type type, struct family *family);
 /* Sorted, each once; past a limit the set has failed. */
 void records_tlsa(const struct discover_answer *answer, struct tlsa_set *set);
-void tlsa_dispose(struct tlsa_set *set);
-bool tlsa_equal(const struct tlsa_set *a, const struct tlsa_set *b);
-void tlsa_copy(struct tlsa_set *to, const struct tlsa_set *from); /* the records and their time */
-void tlsa_print(const struct tlsa_set *set, FILE *out);
-void tlsa_read(const char *text, struct tlsa_set *set); /* UNASKED where it is not what tlsa_print writes */
-extern const char *const found_tlsa_names[FOUND_STATES];
-bool inet_usable(const struct inet *addr); /* can a mail server have it? */
 
 #endif

@@ -1,10 +1,10 @@
 /*
- * discover_memory.c - what is known of domains, as claims for the compiler, as JSON for the next start, as texts for Redis.
+ * memory.c - what is known of domains, as claims for the compiler, as JSON for the next start, as texts for Redis.
  *
  * What is recalled has gone through a file that anybody may have edited: names and addresses are judged as those of
  * the DNS are, limits hold, and what is older than keep_s is left.
  */
-#include "discover_private.h"
+#include "private.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ const struct discovered_claim *discover_claims(struct discover *discover, size_t
 			for (int f = 0; f < FAMILIES; f++)
 				n += discover->domains[i]->hosts[h].family[f].count;
 	free(discover->claims);
-	discover->claims = discover_must(calloc(n + 1, sizeof(*discover->claims)));
+	discover->claims = must(calloc(n + 1, sizeof(*discover->claims)));
 	n = 0;
 	for (size_t i = 0; i < discover->count; i++) {
 		const struct domain *domain = discover->domains[i];
@@ -123,7 +123,7 @@ static void recall_family(struct discover *discover, struct family *family, cons
 	if (good_at <= 0 || (uint64_t)good_at + discover->config->dns_keep_s <= now_s)
 		return;
 	family->good_at = (uint64_t)good_at < now_s ? (uint64_t)good_at : now_s;
-	family->addrs = discover_must(calloc(DISCOVER_ADDRESSES_MAX, sizeof(*family->addrs)));
+	family->addrs = must(calloc(DISCOVER_ADDRESSES_MAX, sizeof(*family->addrs)));
 	json_array_foreach(addrs, i, text)
 	{
 		struct inet *to = &family->addrs[family->count];
@@ -155,14 +155,14 @@ static void recall_domain(struct discover *discover, const char *name, const jso
 	json_int_t time = json_integer_value(json_object_get(memory, "time"));
 	size_t i;
 
-	domain->hosts = discover_must(calloc(DISCOVER_MX_MAX, sizeof(*domain->hosts)));
+	domain->hosts = must(calloc(DISCOVER_MX_MAX, sizeof(*domain->hosts)));
 	json_array_foreach(mx, i, host)
 	{
 		const char *host_name = json_string_value(json_object_get(host, "name"));
 		if (domain->host_count == DISCOVER_MX_MAX || !host_name || !*host_name || !policy_domain_valid(host_name))
 			continue;
 		struct host *to = &domain->hosts[domain->host_count++];
-		to->name = discover_must(strdup(host_name));
+		to->name = must(strdup(host_name));
 		to->preference = (uint16_t)json_integer_value(json_object_get(host, "preference"));
 		for (int f = 0; f < FAMILIES; f++)
 			recall_family(discover, &to->family[f], host, f, now.unix_s);
@@ -187,7 +187,7 @@ void discover_recall(struct discover *discover, const json_t *memory, struct dis
 
 	if (discover->count || !json_is_object(memory))
 		return;
-	discover->domains = discover_must(calloc(json_object_size(memory) + 1, sizeof(*discover->domains)));
+	discover->domains = must(calloc(json_object_size(memory) + 1, sizeof(*discover->domains)));
 	json_object_foreach((json_t *)memory, name, value)
 	{
 		if (*name && policy_domain_valid(name) && discover->count < DISCOVER_DOMAINS_MAX)

@@ -1,5 +1,5 @@
 /*
- * agent_discover_tlsa.c - TLSA in discovery: only where addresses are validated, below an alias first, what is secure,
+ * discover_tlsa.c - TLSA in discovery: only where addresses are validated, below an alias first, what is secure,
  * insecure, none and failed, what is kept, order, limits, the text and the memory.
  */
 #include <setjmp.h>
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../control/agent/discover_private.h"
+#include "../../control/discover/private.h"
 
 #define START_S 1800000000ull
 #define ASKED_MAX 256

@@ -1,12 +1,12 @@
 /*
- * discover_tlsa.c - the TLSA records of one MX: from rdata, as a text and back, compared and copied.
+ * tlsa.c - the TLSA records of one MX: from rdata, as a text and back, compared and copied.
  *
  * Which of them can be used is not judged here (RFC 7672, section 2.2: records that nobody can use still ask for TLS);
  * only what is no TLSA at all, or past a limit, makes the whole set a failed one, because whoever leaves out a record
  * may leave out the one that matches. The text is findings.h's "STATE@TIME[,U-S-M-HEX]...".
  */
 #include "../probe/tlsa.h"
-#include "discover_private.h"
+#include "private.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -39,7 +39,7 @@ static int by_record(const void *a, const void *b)
 
 static const uint8_t *copy_of(const uint8_t *data, size_t len)
 {
-	return memcpy(discover_must(malloc(len)), data, len);
+	return memcpy(must(malloc(len)), data, len);
 }
 
 static void add(struct tlsa_set *set, const uint8_t *rdata, size_t len)
@@ -79,7 +79,7 @@ void records_tlsa(const struct discover_answer *answer, struct tlsa_set *set)
 			set->state = FOUND_FAILED;
 	if (set->state == FOUND_FAILED)
 		return;
-	set->records = discover_must(calloc(answer->count + 1, sizeof(*set->records)));
+	set->records = must(calloc(answer->count + 1, sizeof(*set->records)));
 	for (size_t i = 0; i < answer->count; i++)
 		add(set, answer->data[i], (size_t)answer->len[i]);
 	sort(set);
@@ -104,7 +104,7 @@ void tlsa_copy(struct tlsa_set *to, const struct tlsa_set *from)
 	to->good_at = from->good_at;
 	to->below_alias = from->below_alias;
 	to->count = from->count;
-	to->records = discover_must(calloc(from->count + 1, sizeof(*to->records)));
+	to->records = must(calloc(from->count + 1, sizeof(*to->records)));
 	for (size_t i = 0; i < from->count; i++) {
 		to->records[i] = from->records[i];
 		to->records[i].data = copy_of(from->records[i].data, from->records[i].len);
@@ -127,7 +127,7 @@ void tlsa_print(const struct tlsa_set *set, FILE *out)
 void tlsa_read(const char *text, struct tlsa_set *set)
 {
 	static uint8_t rdata[TLSA_RDATA_MAX];
-	char *copy = discover_must(strdup(text)), *state = NULL, *head = strtok_r(copy, ",", &state);
+	char *copy = must(strdup(text)), *state = NULL, *head = strtok_r(copy, ",", &state);
 	char *time = head ? strchr(head, '@') : NULL;
 
 	tlsa_dispose(set);
@@ -139,7 +139,7 @@ void tlsa_read(const char *text, struct tlsa_set *set)
 			set->state = (enum found_tlsa)s;
 	set->good_at = time ? strtoull(time, NULL, 10) : 0;
 	if (set->state != FOUND_UNASKED)
-		set->records = discover_must(calloc(DISCOVER_TLSA_MAX, sizeof(*set->records)));
+		set->records = must(calloc(DISCOVER_TLSA_MAX, sizeof(*set->records)));
 	for (char *one; set->state != FOUND_UNASKED && (one = strtok_r(NULL, ",", &state));) {
 		size_t len = tlsa_record_read(one, rdata);
 		if (!len || set->count == DISCOVER_TLSA_MAX) { /* not ours: believe none of it */
@@ -196,7 +196,7 @@ const struct discovered_host *discover_hosts(struct discover *discover, size_t *
 		return discover->hosts;
 	for (size_t i = 0; i < discover->count; i++)
 		n += discover->domains[i]->host_count;
-	struct found_host *all = discover_must(calloc(n + 1, sizeof(*all)));
+	struct found_host *all = must(calloc(n + 1, sizeof(*all)));
 	n = 0;
 	for (size_t i = 0; i < discover->count; i++)
 		for (size_t h = 0; h < discover->domains[i]->host_count; h++) {
@@ -211,7 +211,7 @@ const struct discovered_host *discover_hosts(struct discover *discover, size_t *
 		}
 	qsort(all, n, sizeof(*all), by_name_then_age);
 	free(discover->hosts);
-	discover->hosts = discover_must(calloc(n + 1, sizeof(*discover->hosts)));
+	discover->hosts = must(calloc(n + 1, sizeof(*discover->hosts)));
 	for (size_t i = 0; i < n; i++) /* one server of many domains: the newest answer of one name */
 		if (!kept || strcmp(discover->hosts[kept - 1].mx, all[i].host.mx) != 0)
 			discover->hosts[kept++] = all[i].host;

@@ -1,11 +1,11 @@
 /*
- * discover_records.c - MX, A and AAAA records to hosts and addresses that can be a mail server's.
+ * records.c - MX, A and AAAA records to hosts and addresses that can be a mail server's.
  *
  * Enters: rdata as a stranger wrote it. Leaves: host names that policy images may hold, unicast addresses; sorted,
  * each once, and no more than the named limits, so that the same records in another order give the same result.
  * Everything else is counted and left out, and its bytes go nowhere.
  */
-#include "discover_private.h"
+#include "private.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +55,7 @@ static bool is_there(const struct host *hosts, size_t count, const char *name)
 
 size_t records_mx(const struct discover_answer *answer, struct host **hosts, size_t *count, bool *null_mx)
 {
-	struct host *all = discover_must(calloc(answer->count + 1, sizeof(*all)));
+	struct host *all = must(calloc(answer->count + 1, sizeof(*all)));
 	char name[IMAGE_DOMAIN_MAX + 1];
 	size_t ignored = 0, named = 0, kept = 0;
 
@@ -69,7 +69,7 @@ size_t records_mx(const struct discover_answer *answer, struct host **hosts, siz
 		if (!*name)
 			continue;
 		all[named].preference = (uint16_t)(rdata[0] << 8 | rdata[1]);
-		all[named++].name = discover_must(strdup(name));
+		all[named++].name = must(strdup(name));
 	}
 	qsort(all, named, sizeof(*all), by_preference);
 	for (size_t i = 0; i < named; i++) {
@@ -108,7 +108,7 @@ size_t records_addresses(const struct discover_answer *answer, enum discover_typ
 
 	if (answer->status != DISCOVER_OK || !answer->count)
 		return 0;
-	family->addrs = discover_must(calloc(answer->count, sizeof(*family->addrs)));
+	family->addrs = must(calloc(answer->count, sizeof(*family->addrs)));
 	for (size_t i = 0; i < answer->count; i++) {
 		struct inet addr = {.bytes = {[10] = 0xff, [11] = 0xff}};
 		bool mapped = type == DISCOVER_AAAA && answer->len[i] == 16 && policy_addr_is_ipv4(answer->data[i]);

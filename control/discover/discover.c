@@ -5,7 +5,7 @@
  * from the known list, as long as that is younger than keep_s. Domains stand in an array by name; questions under
  * way in a table of slots, whose token has a serial, so that a late answer finds nobody.
  */
-#include "discover_private.h"
+#include "private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,15 +15,6 @@
 
 #define TOKEN_SLOT_BITS 16
 #define TLSA_BELOW "_25._tcp."
-
-void *discover_must(void *memory)
-{
-	if (!memory) {
-		fputs("waxseal-agent: out of memory\n", stderr);
-		abort();
-	}
-	return memory;
-}
 
 void hosts_free(struct host *hosts, size_t count)
 {
@@ -88,9 +79,9 @@ void discover_free(struct discover *discover)
 
 struct domain *discover_add(const char *name, struct discover_time now)
 {
-	struct domain *domain = discover_must(calloc(1, sizeof(*domain)));
+	struct domain *domain = must(calloc(1, sizeof(*domain)));
 
-	domain->name = discover_must(strdup(name));
+	domain->name = must(strdup(name));
 	domain->due_us = now.us;
 	return domain;
 }
@@ -107,7 +98,7 @@ void discover_want(struct discover *discover, const char *const *domains, size_t
 
 	discover->left_out = count > DISCOVER_DOMAINS_MAX ? count - DISCOVER_DOMAINS_MAX : 0;
 	count -= discover->left_out;
-	struct domain **wanted = discover_must(calloc(count + 1, sizeof(*wanted)));
+	struct domain **wanted = must(calloc(count + 1, sizeof(*wanted)));
 	for (size_t i = 0, old = 0; i < count || old < discover->count;) {
 		int order = i == count ? 1 : old == discover->count ? -1 : strcmp(domains[i], discover->domains[old]->name);
 		if (order > 0) {
@@ -163,7 +154,7 @@ static void keep_known(struct discover *discover, struct domain *domain, uint64_
 			struct family *to = &domain->next[i].family[f], *from = &known->family[f];
 			if (!to->failed || !from->count || from->good_at + discover->config->dns_keep_s <= now_s)
 				continue;
-			to->addrs = discover_must(malloc(from->count * sizeof(*to->addrs)));
+			to->addrs = must(malloc(from->count * sizeof(*to->addrs)));
 			memcpy(to->addrs, from->addrs, from->count * sizeof(*to->addrs));
 			to->count = from->count;
 			to->good_at = from->good_at;
@@ -421,8 +412,8 @@ static void take_mx(struct discover *discover, struct domain *domain, const stru
 	domain->null_mx = null_mx;
 	/* RFC 5321, section 5.1: only where there is no MX at all is the domain its own server. */
 	if (answer->status == DISCOVER_NONE && strcmp(answer->why, "NXDOMAIN") != 0) {
-		domain->next = discover_must(calloc(1, sizeof(*domain->next)));
-		domain->next[0].name = discover_must(strdup(domain->name));
+		domain->next = must(calloc(1, sizeof(*domain->next)));
+		domain->next[0].name = must(strdup(domain->name));
 		domain->next_count = 1;
 		domain->implicit = true;
 	}
@@ -442,7 +433,7 @@ static void take_addresses(struct discover *discover, struct domain *domain, con
 	}
 	if (family->count && family->secure && answer->canonical && !host->alias && strcmp(answer->canonical, host->name) != 0 &&
 	    *answer->canonical && policy_domain_valid(answer->canonical))
-		host->alias = discover_must(strdup(answer->canonical));
+		host->alias = must(strdup(answer->canonical));
 	if (--host->open == 0)
 		after_addresses(discover, domain, question->host, now);
 }

@@ -1,5 +1,5 @@
 /*
- * agent_discover.c - discovery with a clock and a DNS of the test's own: rounds, TTLs and their clamps, failures that
+ * discover_discover.c - discovery with a clock and a DNS of the test's own: rounds, TTLs and their clamps, failures that
  * touch one name, what is kept and for how long, limits, late answers, the memory.
  */
 #include <setjmp.h>
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../control/agent/discover.h"
+#include "../../control/discover/discover.h"
 
 #define ASKED_MAX 4096
 #define START_S 1800000000ull
