@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum type { TEXT, NUMBER, FAIL_MODE, CPUS, OTHER_PROGRAM };
+enum type { TEXT, NUMBER, FAIL_MODE, LAYOUT, CPUS, OTHER_PROGRAM };
 
 struct option {
 	const char *section, *name;
@@ -29,6 +29,7 @@ static const struct option options[] = {
 	{"ports", "outside", TEXT, AT(port[OUTSIDE]), 1, 0, ""},
 	{"ports", "fail", FAIL_MODE, AT(fail_open), 0, 0, "open"},
 	{"dataplane", "workers", NUMBER, AT(workers), 1, 16, "1"},
+	{"dataplane", "layout", LAYOUT, AT(run_to_completion), 0, 0, "pipeline"},
 	{"dataplane", "cpus", CPUS, AT(cpus), 0, 0, "0"},
 	{"dataplane", "mbufs", NUMBER, AT(mbufs), 8192, 1u << 22, "8192"},
 	{"dataplane", "memory_mb", NUMBER, AT(memory_mb), 64, 1u << 20, "256"},
@@ -103,6 +104,11 @@ static const char *set(struct config *config, const struct option *option, const
 			return "open or closed";
 		*(bool *)field = !strcmp(value, "open");
 		return NULL;
+	case LAYOUT:
+		if (strcmp(value, "pipeline") && strcmp(value, "run-to-completion"))
+			return "pipeline or run-to-completion";
+		*(bool *)field = !strcmp(value, "run-to-completion");
+		return NULL;
 	case CPUS:
 		return cpus(config, value);
 	case OTHER_PROGRAM:
@@ -175,9 +181,9 @@ static int check_whole(const struct config *config, const char *path, char *erro
 			return -1;
 		}
 	}
-	if (config->workers > 1 && config->cpu_count < config->workers + 1) {
-		snprintf(error, error_len, "%s: [dataplane] cpus: %u workers and I/O need %u CPUs, listed are %u", path,
-		         config->workers, config->workers + 1, config->cpu_count);
+	if (config->workers > 1 && config->cpu_count < config_lcores(config)) {
+		snprintf(error, error_len, "%s: [dataplane] cpus: %u workers%s need %u CPUs, listed are %u", path, config->workers,
+		         config_pipeline(config) ? " and I/O" : "", config_lcores(config), config->cpu_count);
 		return -1;
 	}
 	return 0;

@@ -58,6 +58,7 @@ static void status(void *context, struct stats_status *out)
 	snprintf(out->image, sizeof(out->image), "%s", self->config.image);
 	out->uptime_s = (uint64_t)(time(NULL) - self->started);
 	out->workers = self->config.workers;
+	snprintf(out->layout, sizeof(out->layout), "%s", self->config.run_to_completion ? "run-to-completion" : "pipeline");
 	policy_swap_status(self->swap, &out->generation, &out->compiled_at, &out->images_refused, out->image_error,
 	                   sizeof(out->image_error));
 }
@@ -116,7 +117,7 @@ static int start_eal(struct appliance *self, char *error, size_t error_len)
 	                            "--huge-unlink", "--log-level=*:warning"};
 	int argc = 9;
 	size_t at = (size_t)snprintf(lcores, sizeof(lcores), "0@(0-%ld)", sysconf(_SC_NPROCESSORS_ONLN) - 1);
-	for (unsigned i = 0; i < (config->workers == 1 ? 1 : config->workers + 1); i++)
+	for (unsigned i = 0; i < config_lcores(config); i++)
 		at += (size_t)snprintf(lcores + at, sizeof(lcores) - at, ",%u@%u", i + 1, config->cpus[i]);
 	snprintf(memory, sizeof(memory), "%u", config->memory_mb);
 
@@ -150,7 +151,7 @@ static int open_events(struct appliance *self, char *error, size_t error_len)
 static int launch(struct appliance *self, char *error, size_t error_len)
 {
 	static struct stats_source source;
-	unsigned lcores = self->config.workers == 1 ? 1 : self->config.workers + 1;
+	unsigned shared;
 
 	if (access(self->config.ca_file, R_OK)) {
 		snprintf(error, error_len, "[tls] ca_file = %s: %s; a PEM file of trusted roots is needed", self->config.ca_file, strerror(errno));
@@ -159,10 +160,10 @@ static int launch(struct appliance *self, char *error, size_t error_len)
 	if (open_events(self, error, error_len) || check_hugepages(&self->config, error, error_len) ||
 	    start_eal(self, error, error_len))
 		return -1;
-	self->swap = policy_swap_new(self->config.image, lcores, error, error_len);
-	if (!self->swap || steer(self->ports, policy_swap_image(self->swap), self->config.workers, error, error_len))
+	self->swap = policy_swap_new(self->config.image, config_lcores(&self->config), error, error_len);
+	if (!self->swap || steer(self->ports, policy_swap_image(self->swap), self->config.workers, &shared, error, error_len))
 		return -1;
-	self->fastpath = fastpath_new(&self->config, self->ports, self->swap, error, error_len);
+	self->fastpath = fastpath_new(&self->config, self->ports, self->swap, shared, error, error_len);
 	if (!self->fastpath)
 		return -1;
 	source = (struct stats_source){.status = status, .worker = load, .port = port, .flows = flows, .context = self};
@@ -188,15 +189,24 @@ static void write_events(struct appliance *self)
 	}
 }
 
-static void keep_house(struct appliance *self)
+static void steer_again(struct appliance *self)
 {
 	char error[PORT_ERROR_MAX];
+	unsigned shared;
+	if (steer(self->ports, policy_swap_image(self->swap), self->config.workers, &shared, error, sizeof(error)))
+		fprintf(stderr, "waxseald: %s\n", error);
+	else
+		fastpath_share(self->fastpath, shared);
+}
+
+static void keep_house(struct appliance *self)
+{
 	unsigned turns = 0;
 	while (!ended) {
 		usleep(HOUSEKEEPING_US);
 		write_events(self);
-		if (policy_swap_poll(self->swap) && steer(self->ports, policy_swap_image(self->swap), self->config.workers, error, sizeof(error)))
-			fprintf(stderr, "waxseald: %s\n", error);
+		if (policy_swap_poll(self->swap))
+			steer_again(self);
 		if (++turns % (1000000 / HOUSEKEEPING_US) == 0)
 			fastpath_watch(self->fastpath);
 	}

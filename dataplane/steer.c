@@ -19,6 +19,7 @@ struct port_config steer_port_config(const struct config *config)
 		.bpf_dir = config->bpf_dir,
 		.mbufs = config->mbufs,
 		.workers = config->workers,
+		.lcores = config_pipeline(config) ? 1 : config->workers,
 	};
 }
 
@@ -38,7 +39,7 @@ static uint32_t pool_index(const char *names[], struct classifier_pool *pools, s
 	return made;
 }
 
-int steer(struct ports *ports, const struct policy_image *image, unsigned workers, char *error, size_t error_len)
+int steer(struct ports *ports, const struct policy_image *image, unsigned workers, unsigned *shared, char *error, size_t error_len)
 {
 	const char *names[WAXSEAL_POOLS_MAX] = {""};
 	struct classifier_pool pools[WAXSEAL_POOLS_MAX] = {{.count = workers}};
@@ -63,5 +64,7 @@ int steer(struct ports *ports, const struct policy_image *image, unsigned worker
 	}
 	int result = port_steer(ports, prefixes, count, pools, pool_count, error, error_len);
 	free(prefixes);
+	if (!result)
+		*shared = pools[0].count;
 	return result ? -1 : 0;
 }

@@ -234,6 +234,8 @@ struct worker *worker_new(const struct worker_config *config, uint64_t now_us, c
 	struct flow_ops ops = worker_flow_ops;
 	if (!config->offload)
 		ops.offload = NULL;
+	if (!config->hold)
+		ops.hold = NULL;
 	ops.context = worker;
 	snprintf(name, sizeof(name), "flows%u", config->index);
 	worker->flows = flow_table_new(name, &config->flows, &ops, worker->stats, (uint8_t)config->index, config->socket);

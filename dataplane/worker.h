@@ -43,6 +43,9 @@ struct worker_config {
 	/* flow_ops.offload and .offloaded; NULL: all packets come here. */
 	bool (*offload)(void *context, const struct classifier_flow *flow, const struct classifier_sealed *begin);
 	bool (*offloaded)(void *context, const struct classifier_flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us);
+	/* flow_ops.hold and .release; NULL: no other worker could be given a flow's packets. */
+	bool (*hold)(void *context, uint32_t hash);
+	void (*release)(void *context, uint32_t hash);
 	/* Puts a session's event on its way; never blocks. */
 	void (*event)(void *context, const struct stats_event *event);
 	uint64_t (*unix_time_us)(void *context);

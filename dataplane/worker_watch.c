@@ -332,6 +332,18 @@ static void joined(void *context, struct flow *flow, enum side from, const struc
 	flow_enter_state(worker->flows, flow, FLOW_CUT, worker->now_us);
 }
 
+static bool hold(void *context, uint32_t hash)
+{
+	const struct worker *worker = context;
+	return worker->config.hold(worker->config.context, hash);
+}
+
+static void release(void *context, uint32_t hash)
+{
+	const struct worker *worker = context;
+	worker->config.release(worker->config.context, hash);
+}
+
 const struct flow_ops worker_flow_ops = {
 	.take = take,
 	.approved = approved,
@@ -344,4 +356,6 @@ const struct flow_ops worker_flow_ops = {
 	.closed = worker_closed,
 	.offload = offload,
 	.offloaded = offloaded,
+	.hold = hold,
+	.release = release,
 };

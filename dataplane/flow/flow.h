@@ -106,6 +106,7 @@ struct flow {
 	bool counted : 1;         /* flow_ops.closed was called */
 	bool observed : 1;        /* CLEAR: bytes still go to flow_ops.take */
 	bool offloaded : 1;       /* SEALED: its packets pass elsewhere */
+	bool owned : 1;           /* flow_ops.hold wants to know when it goes */
 	uint16_t cipher;          /* of a sealed session */
 	uint32_t reopen_isn;
 	struct flow_track side[SIDES];
@@ -151,6 +152,10 @@ struct flow_ops {
 	/* What has passed there so far, and for how long nothing did (UINT64_MAX: nothing ever). take_back: from now on
 	 * nothing passes there. false: the flow is not there, it has given way to others. */
 	bool (*offloaded)(void *context, const struct flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us);
+	/* A flow has its place in this table: its packets are to come here while it lives. False: `release` is not to be called
+	 * when it goes. NULL: they come here anyway. */
+	bool (*hold)(void *context, uint32_t hash);
+	void (*release)(void *context, uint32_t hash);
 	void *context;
 };
 

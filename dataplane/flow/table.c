@@ -220,6 +220,7 @@ struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, u
 		return NULL;
 	}
 	flow->used = true;
+	flow->owned = table->ops.hold && table->ops.hold(table->ops.context, hash);
 	flow->id = ++table->ids;
 	flow->opened_us = flow->seen_us = now_us;
 	flow->state = FLOW_HANDSHAKE;
@@ -250,6 +251,8 @@ void flow_remove(struct flow_table *table, struct flow *flow)
 	flow_stream_free(table, flow);
 	flow_share_give(&table->share, flow->key.client);
 	rte_hash_del_key_with_hash(table->hash, &own, flow_signature(own, flow->hash));
+	if (flow->owned)
+		table->ops.release(table->ops.context, flow->hash);
 	give_place(table, flow);
 	table->count--;
 	table->changes++;

@@ -45,6 +45,8 @@ static struct {
 	int map[MAPS];
 	int claim[PORTS];
 	unsigned queues[PORTS];
+	int socket[PORTS * PORT_QUEUES_MAX];
+	unsigned sockets;
 	bool restart; /* an earlier run's program is forwarding */
 } self = {.map = {-1, -1, -1, -1, -1}, .claim = {-1, -1}};
 
@@ -161,8 +163,13 @@ static int check(const struct port_config *config, unsigned queues[PORTS], char 
 	char path[512];
 	int failed = check_bpffs(error, error_len);
 
-	for (int p = 0; p < PORTS && !failed; p++)
+	for (int p = 0; p < PORTS && !failed; p++) {
+		char more[64];
+		snprintf(more, sizeof(more), "ethtool -L %.20s combined %u", config->name[p], config->lcores);
 		failed = netdev_check(config->name[p], true, &self.queues[p], error, error_len);
+		if (!failed)
+			failed = port_check_queues(config->name[p], more, self.queues[p], config->lcores, error, error_len);
+	}
 	for (int p = 0; p < PORTS && !failed; p++) {
 		failed = attached(config->name[p], error, error_len);
 		self.restart = self.restart || failed == 1;
@@ -346,19 +353,26 @@ static void take_all_back(void)
 
 /* ---- waiting ---- */
 
-/* The driver has no interrupts and keeps its sockets to itself, but they are files of this process like others. */
-static unsigned sockets(struct pollfd *out, unsigned max)
+static bool is_new(int fd)
+{
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+	for (unsigned i = 0; i < self.sockets; i++)
+		if (self.socket[i] == fd)
+			return false;
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_XDP;
+}
+
+/* The driver has no interrupts and keeps its sockets to itself, but they are files of this process like others: each
+ * queue that is set up makes one. */
+static int new_socket(void)
 {
 	struct rlimit limit = {0};
-	unsigned count = 0;
 	getrlimit(RLIMIT_NOFILE, &limit);
-	for (int fd = 0; fd < (int)(limit.rlim_cur < FILES_MAX ? limit.rlim_cur : FILES_MAX) && count < max; fd++) {
-		int domain = 0;
-		socklen_t len = sizeof(domain);
-		if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_XDP)
-			out[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
-	}
-	return count == self.queues[INSIDE] + self.queues[OUTSIDE] ? count : 0; /* else not all would wake us */
+	for (int fd = 0; fd < (int)(limit.rlim_cur < FILES_MAX ? limit.rlim_cur : FILES_MAX) && self.sockets < PORTS * PORT_QUEUES_MAX; fd++)
+		if (is_new(fd))
+			return self.socket[self.sockets++] = fd;
+	return -1;
 }
 
 /* ---- life ---- */
@@ -404,14 +418,15 @@ static void close_ports(struct ports *ports, bool keep_attached)
 	unload();
 }
 
-static int open_port(struct port *port, enum port_side side, uint32_t mbufs, char *error, size_t error_len)
+static int open_port(struct ports *ports, enum port_side side, uint32_t mbufs, char *error, size_t error_len)
 {
+	struct port *port = &ports->port[side];
 	port->queues = self.queues[side];
 	int failed = make_pool(port, side, mbufs, error, error_len);
 	/* The driver does not replace a program, so the stale one goes now, as late as can be. */
 	if (!failed)
 		failed = detach(port->netdev, error, error_len);
-	return failed ? failed : port_start(port, error, error_len);
+	return failed ? failed : port_start(ports, port, error, error_len);
 }
 
 /* A restart that fails leaves the network as the run before it did: what is not SMTP crosses. */
@@ -428,7 +443,7 @@ static int open_ports(struct ports *ports, const struct port_config *config, cha
 	int failed = read_tries(ports, error, error_len);
 	take_all_back();
 	for (int p = 0; p < PORTS && !failed; p++)
-		failed = open_port(&ports->port[p], p, config->mbufs, error, error_len);
+		failed = open_port(ports, p, config->mbufs, error, error_len);
 	if (!failed)
 		return 0;
 	for (int p = 0; p < PORTS && self.restart; p++)
@@ -465,6 +480,6 @@ int afxdp_detach(const struct port_config *config, char *error, size_t error_len
 }
 
 const struct port_ops port_ops_afxdp = {
-	.check = check, .open = open_ports, .close = close_ports, .steer = steer, .offload = offload, .offloaded = offloaded, .sockets = sockets,
+	.check = check, .open = open_ports, .close = close_ports, .steer = steer, .offload = offload, .offloaded = offloaded, .socket = new_socket,
 	.copy_foreign = true,
 };

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
@@ -58,13 +59,34 @@ static void close_ports(struct ports *ports, bool keep_attached)
 	program_free(ports->program);
 }
 
-static int open_port(struct port *port, enum port_side side, uint32_t mbufs, char *error, size_t error_len)
+/* A queue for each lcore; all there are where the kernel spreads frames over them, asked or not. */
+static int count_queues(const struct ports *ports, struct port *port, char *error, size_t error_len)
 {
-	port->queues = 1; /* one I/O lcore; without RSS all frames arrive there */
+	struct rte_eth_dev_info info;
+	int failed = rte_eth_dev_get_port_by_name(port->device, &port->id);
+
+	if (!failed)
+		failed = rte_eth_dev_info_get(port->id, &info);
+	if (failed)
+		return port_fail(-failed, error, error_len, "%s: not found by DPDK: %s", port->name, rte_strerror(-failed));
+	unsigned most = info.max_rx_queues < info.max_tx_queues ? info.max_rx_queues : info.max_tx_queues;
+	port->queues = port->netdev[0] ? most : ports->lcores;
+	if (port->queues > PORT_QUEUES_MAX)
+		return port_fail(ENOTSUP, error, error_len, "%s: has %u queues, %u can be served", port->name, most, PORT_QUEUES_MAX);
+	return port_check_queues(port->name, port->netdev[0] ? "say so by qpairs=" : "the device has no more", most, ports->lcores, error, error_len);
+}
+
+static int open_port(struct ports *ports, enum port_side side, uint32_t mbufs, char *error, size_t error_len)
+{
+	struct port *port = &ports->port[side];
+	int failed = count_queues(ports, port, error, error_len);
+	if (failed)
+		return failed;
+	mbufs *= port->queues;
 	port->pool = rte_pktmbuf_pool_create(side == INSIDE ? "frames0" : "frames1", mbufs, MBUF_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (!port->pool)
 		return port_fail(ENOMEM, error, error_len, "%s: no memory for %u packet buffers: raise [dataplane] memory_mb", port->name, mbufs);
-	return port_start(port, error, error_len);
+	return port_start(ports, port, error, error_len);
 }
 
 static int open_ports(struct ports *ports, const struct port_config *config, char *error, size_t error_len)
@@ -77,15 +99,15 @@ static int open_ports(struct ports *ports, const struct port_config *config, cha
 	else if (!(ports->program = program_new(config->bpf_dir, config->workers, seed, error, error_len)))
 		failed = -EINVAL;
 	for (int p = 0; p < PORTS && !failed; p++)
-		failed = open_port(&ports->port[p], p, config->mbufs, error, error_len);
+		failed = open_port(ports, p, config->mbufs, error, error_len);
 	if (failed)
 		close_ports(ports, false);
 	return failed;
 }
 
-static void classify(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count)
+static void classify(struct ports *ports, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned count)
 {
-	program_classify(ports->program, side, mbufs, count);
+	program_classify(ports->program, lcore, side, mbufs, count);
 }
 
 static int steer(struct ports *ports, const struct port_prefix *prefixes, size_t count, const struct classifier_pool *pools, size_t pool_count,

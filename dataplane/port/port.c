@@ -19,6 +19,7 @@
 
 #define DESCRIPTORS 2048
 #define NAP_MIN_US 20
+#define RSS_KEY_MAX 64
 #define SEND_TRIES 3 /* a driver may take part of a burst, and the rest when it has been woken */
 
 static const struct port_ops *ops_of(const struct port_config *config)
@@ -45,16 +46,49 @@ int port_eal_args(const struct port_config *config, char **argv, int argc, int a
 	                                    config->name[INSIDE], config->name[OUTSIDE]);
 }
 
-int port_start(struct port *port, char *error, size_t error_len)
+int port_check_queues(const char *name, const char *more, unsigned queues, unsigned lcores, char *error, size_t error_len)
 {
-	struct rte_eth_conf conf = {.rxmode = {.mq_mode = RTE_ETH_MQ_RX_NONE}};
+	if (queues >= lcores)
+		return 0;
+	return port_fail(ENOTSUP, error, error_len, "%.80s: has %u queue%s, and layout = run-to-completion with workers = %u needs %u: %s, or layout = pipeline",
+	                 name, queues, queues == 1 ? "" : "s", lcores, lcores, more);
+}
+
+/* A Toeplitz hash is the same for both directions of a connection if its key repeats after 16 bits. What a device does
+ * not spread so costs frames their way from lcore to lcore, and nothing else. */
+static int configure(const struct port *port, unsigned lcores)
+{
+	static uint8_t key[RSS_KEY_MAX];
+	struct rte_eth_conf plain = {.rxmode = {.mq_mode = RTE_ETH_MQ_RX_NONE}}, symmetric = {.rxmode = {.mq_mode = RTE_ETH_MQ_RX_RSS}};
+	struct rte_eth_rss_conf *rss = &symmetric.rx_adv_conf.rss_conf;
+	struct rte_eth_dev_info info;
+	int failed = rte_eth_dev_info_get(port->id, &info);
+
+	if (failed)
+		return failed;
+	if (lcores > 1) {
+		for (unsigned i = 0; i < RSS_KEY_MAX; i++)
+			key[i] = i % 2 ? 0x5a : 0x6d;
+		*rss = (struct rte_eth_rss_conf){.rss_key = key, .rss_key_len = info.hash_key_size,
+		                                 .rss_hf = (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP) & info.flow_type_rss_offloads};
+		if (rss->rss_hf && rss->rss_key_len && rss->rss_key_len <= RSS_KEY_MAX &&
+		    !rte_eth_dev_configure(port->id, (uint16_t)port->queues, (uint16_t)port->queues, &symmetric))
+			return 0;
+		fprintf(stderr, "waxseald: %s: %s has no RSS that can be set from here: if it gives the two directions of a connection to two lcores, "
+		                "one of them crosses to the other, and crossed_packets counts it\n", port->name, info.driver_name);
+	}
+	return rte_eth_dev_configure(port->id, (uint16_t)port->queues, (uint16_t)port->queues, &plain);
+}
+
+int port_start(struct ports *ports, struct port *port, char *error, size_t error_len)
+{
 	uint16_t rx = DESCRIPTORS, tx = DESCRIPTORS;
 	const char *what = "found by DPDK";
 	int failed = rte_eth_dev_get_port_by_name(port->device, &port->id);
 
 	if (!failed) {
 		what = "configured";
-		failed = rte_eth_dev_configure(port->id, (uint16_t)port->queues, (uint16_t)port->queues, &conf);
+		failed = configure(port, ports->lcores);
 	}
 	if (!failed)
 		failed = rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &rx, &tx);
@@ -63,6 +97,7 @@ int port_start(struct port *port, char *error, size_t error_len)
 		failed = rte_eth_rx_queue_setup(port->id, q, rx, SOCKET_ID_ANY, NULL, port->pool);
 		if (!failed)
 			failed = rte_eth_tx_queue_setup(port->id, q, tx, SOCKET_ID_ANY, NULL);
+		port->socket[q] = !failed && ports->ops->socket ? ports->ops->socket() : -1;
 	}
 	if (!failed) {
 		what = "started";
@@ -78,6 +113,27 @@ int port_start(struct port *port, char *error, size_t error_len)
 	return 0;
 }
 
+static void share_queues(struct ports *ports)
+{
+	bool all = ports->ops->socket && ports->ops->socket() < 0; /* else not each is known by its queue */
+
+	for (unsigned i = 0; i < ports->lcores; i++) {
+		struct port_lcore *own = &ports->lcore[i];
+		bool wakes = all;
+		own->nap_us = NAP_MIN_US;
+		for (int p = 0; p < PORTS; p++) {
+			const struct port *port = &ports->port[p];
+			for (unsigned q = i; q < port->queues; q += ports->lcores) {
+				own->queues[p]++;
+				own->socket[1 + own->sockets++] = (struct pollfd){.fd = port->socket[q], .events = POLLIN};
+				wakes = wakes && port->socket[q] >= 0;
+			}
+		}
+		if (!wakes)
+			own->sockets = 0;
+	}
+}
+
 struct ports *port_open(const struct port_config *config, char *error, size_t error_len)
 {
 	struct ports *ports = calloc(1, sizeof(*ports));
@@ -86,14 +142,13 @@ struct ports *port_open(const struct port_config *config, char *error, size_t er
 		return NULL;
 	}
 	ports->ops = ops_of(config);
-	ports->nap_us = NAP_MIN_US;
+	ports->lcores = config->lcores;
 	for (int p = 0; p < PORTS; p++) {
 		snprintf(ports->port[p].name, sizeof(ports->port[p].name), "%s", config->name[p]);
 		port_device(config->name[p], p, ports->port[p].device, ports->port[p].netdev);
 	}
 	if (ports->ops->open(ports, config, error, error_len) == 0) {
-		if (ports->ops->sockets)
-			ports->sockets = ports->ops->sockets(ports->socket + 1, PORTS * PORT_QUEUES_MAX);
+		share_queues(ports);
 		return ports;
 	}
 	free(ports->prefixes);
@@ -134,33 +189,35 @@ bool port_offloaded(struct ports *ports, const struct classifier_flow *flow, boo
 
 /* ---- frames ---- */
 
-unsigned port_receive(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned max)
+unsigned port_receive(struct ports *ports, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned max)
 {
-	struct port *port = &ports->port[side];
-	unsigned count = 0;
+	struct port_lcore *own = &ports->lcore[lcore];
+	uint16_t id = ports->port[side].id;
+	unsigned queues = own->queues[side], count = 0;
 
 	/* Each call begins with another queue, so that a full one does not starve the others. */
-	for (unsigned i = 0; i < port->queues && count < max; i++) {
-		unsigned queue = (port->next_queue + i) % port->queues;
-		count += rte_eth_rx_burst(port->id, (uint16_t)queue, mbufs + count, (uint16_t)(max - count));
+	for (unsigned i = 0; i < queues && count < max; i++) {
+		unsigned queue = lcore + ports->lcores * ((own->next[side] + i) % queues);
+		count += rte_eth_rx_burst(id, (uint16_t)queue, mbufs + count, (uint16_t)(max - count));
 	}
-	port->next_queue = (port->next_queue + 1) % port->queues;
+	own->next[side] = (own->next[side] + 1) % queues;
 	if (count)
-		ports->nap_us = NAP_MIN_US;
+		own->nap_us = NAP_MIN_US;
 	if (ports->ops->classify)
-		ports->ops->classify(ports, side, mbufs, count);
+		ports->ops->classify(ports, lcore, side, mbufs, count);
 	return count;
 }
 
-bool port_wait(struct ports *ports, int fd, uint64_t timeout_us)
+bool port_wait(struct ports *ports, unsigned lcore, int fd, uint64_t timeout_us)
 {
-	if (!ports->sockets) { /* nobody wakes: the longer nothing comes, the longer the next nap */
-		timeout_us = ports->nap_us < timeout_us ? ports->nap_us : timeout_us;
-		ports->nap_us = ports->nap_us * 2 > PORT_NAP_US ? PORT_NAP_US : ports->nap_us * 2;
+	struct port_lcore *own = &ports->lcore[lcore];
+	if (!own->sockets) { /* nobody wakes: the longer nothing comes, the longer the next nap */
+		timeout_us = own->nap_us < timeout_us ? own->nap_us : timeout_us;
+		own->nap_us = own->nap_us * 2 > PORT_NAP_US ? PORT_NAP_US : own->nap_us * 2;
 	}
 	struct timespec timeout = {(time_t)(timeout_us / 1000000), (long)(timeout_us % 1000000) * 1000};
-	ports->socket[0] = (struct pollfd){.fd = fd, .events = POLLIN};
-	return ppoll(ports->socket, 1 + ports->sockets, &timeout, NULL) > 0 && ports->socket[0].revents;
+	own->socket[0] = (struct pollfd){.fd = fd, .events = POLLIN};
+	return ppoll(own->socket, 1 + own->sockets, &timeout, NULL) > 0 && own->socket[0].revents;
 }
 
 /* The frame in one buffer of the port's pool. Takes `mbuf`; NULL if there is no buffer or it does not fit. */
@@ -182,7 +239,7 @@ static struct rte_mbuf *own_copy(struct port *port, struct rte_mbuf *mbuf)
 	return copy;
 }
 
-unsigned port_send(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count)
+unsigned port_send(struct ports *ports, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned count)
 {
 	struct port *port = &ports->port[side];
 	unsigned ready = 0, sent = 0;
@@ -198,7 +255,7 @@ unsigned port_send(struct ports *ports, enum port_side side, struct rte_mbuf **m
 			mbufs[ready++] = mbuf;
 	}
 	for (int tries = 0; tries < SEND_TRIES && sent < ready; tries++)
-		sent += rte_eth_tx_burst(port->id, 0, mbufs + sent, (uint16_t)(ready - sent));
+		sent += rte_eth_tx_burst(port->id, (uint16_t)lcore, mbufs + sent, (uint16_t)(ready - sent));
 	rte_pktmbuf_free_bulk(mbufs + sent, ready - sent);
 	return sent;
 }

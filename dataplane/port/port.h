@@ -30,6 +30,7 @@ struct port_config {
 	const char *bpf_dir;    /* where classify.xdp.o and classify.dpdk.o are */
 	uint32_t mbufs;         /* per port; at least 8192 */
 	unsigned workers;       /* pool 0 is all of them */
+	unsigned lcores;        /* that receive and send, each on queues of its own */
 };
 
 struct ports;
@@ -46,15 +47,18 @@ void port_close(struct ports *ports, bool keep_attached);
 /* Takes away programs and pins that an earlier process left. For `waxseald --detach`. */
 int port_detach(const struct port_config *config, char *error, size_t error_len);
 
-/* Receives up to `max` frames; each has its verdict in front of its data. One lcore a port. */
-unsigned port_receive(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned max);
+/* Those that receive, port_config.lcores of them, call the next three with their number, from 0. Queue q of a port is that
+ * of lcore q % lcores; no lcore waits for another.
+ *
+ * Receives up to `max` frames; each has its verdict in front of its data. */
+unsigned port_receive(struct ports *ports, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned max);
 static inline struct verdict *port_verdict(void *frame) { return (struct verdict *)((uint8_t *)frame - WAXSEAL_VERDICT_BYTES); }
 /* Sends; frees what it could not send and returns how many went out. Frames are single-segment. */
-unsigned port_send(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count);
-/* Sleeps until frames have come to a port or `fd` (-1: none) is readable, at most for timeout_us; where a device cannot
- * wake anybody, for at most PORT_NAP_US. For the lcore that receives. True: `fd` is. */
+unsigned port_send(struct ports *ports, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned count);
+/* Sleeps until frames have come to queues of this lcore or `fd` (-1: none) is readable, at most for timeout_us; where a
+ * device cannot wake anybody, for at most PORT_NAP_US. True: `fd` is. */
 #define PORT_NAP_US 1000 /* what an idle appliance adds to the first packet then */
-bool port_wait(struct ports *ports, int fd, uint64_t timeout_us);
+bool port_wait(struct ports *ports, unsigned lcore, int fd, uint64_t timeout_us);
 /* Where frames for that port are to be allocated. Thread-safe. */
 struct rte_mempool *port_pool(const struct ports *ports, enum port_side side);
 

@@ -70,8 +70,8 @@ int steer_diff(const struct port_prefix *old, size_t old_count, const struct por
 struct program;
 struct program *program_new(const char *bpf_dir, unsigned workers, uint32_t hash_seed, char *error, size_t error_len);
 void program_free(struct program *program);
-/* Writes the verdict in front of each frame; one lcore a side. Frames that it cannot look at have no magic. */
-void program_classify(struct program *program, enum port_side side, struct rte_mbuf **mbufs, unsigned count);
+/* Writes the verdict in front of each frame; one thread an `lcore`. Frames that it cannot look at have no magic. */
+void program_classify(struct program *program, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned count);
 int program_steer(struct program *program, const struct port_prefix *prefixes, size_t count, const struct classifier_pool *pools,
                   size_t pool_count, char *error, size_t error_len);
 
@@ -82,18 +82,26 @@ struct port {
 	char device[PORT_DEVICE_MAX];
 	char netdev[IFNAMSIZ];
 	uint16_t id; /* DPDK's */
-	unsigned queues, next_queue;
+	unsigned queues;
+	int socket[PORT_QUEUES_MAX]; /* under each queue, readable when frames have come; -1: there is none */
 	bool started;
 	struct rte_mempool *pool;
 };
+
+/* What an lcore that receives has to itself. */
+struct port_lcore {
+	unsigned queues[PORTS], next[PORTS]; /* how many of each port's are its own; which of them is the first to be asked now */
+	struct pollfd socket[1 + PORTS * PORT_QUEUES_MAX]; /* port_wait's: the caller's, then those of its queues */
+	unsigned sockets;
+	uint64_t nap_us; /* the next one, where nobody wakes */
+} __attribute__((aligned(64)));
 
 struct ports {
 	const struct port_ops *ops;
 	struct port port[PORTS];
 	struct program *program; /* owned.c */
-	struct pollfd socket[1 + PORTS * PORT_QUEUES_MAX]; /* port_wait's: the caller's, then those of the ports */
-	unsigned sockets;
-	uint64_t nap_us; /* the next one, where nobody wakes */
+	unsigned lcores;
+	struct port_lcore lcore[WAXSEAL_WORKERS_MAX];
 	struct port_prefix *prefixes; /* in force, normalised */
 	size_t prefix_count;
 };
@@ -103,10 +111,10 @@ struct port_ops {
 	/* On failure all is closed again. */
 	int (*open)(struct ports *ports, const struct port_config *config, char *error, size_t error_len);
 	void (*close)(struct ports *ports, bool keep_attached);
-	void (*classify)(struct ports *ports, enum port_side side, struct rte_mbuf **mbufs, unsigned count); /* NULL: done already */
+	void (*classify)(struct ports *ports, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned count); /* NULL: done already */
 	int (*steer)(struct ports *ports, const struct port_prefix *prefixes, size_t count, const struct classifier_pool *pools,
 	             size_t pool_count, char *error, size_t error_len);
-	unsigned (*sockets)(struct pollfd *out, unsigned max); /* that are readable when frames have come; NULL: nobody wakes */
+	int (*socket)(void); /* under the queue that was set up last; -1: none that is new. NULL: nobody wakes */
 	/* As port.h has them; NULL: no packet passes outside of user space. */
 	bool (*offload)(const struct classifier_flow *flow, const struct classifier_sealed *begin);
 	bool (*offloaded)(const struct classifier_flow *flow, bool take_back, struct classifier_sealed *seen, uint64_t *idle_us);
@@ -114,8 +122,10 @@ struct port_ops {
 };
 extern const struct port_ops port_ops_afxdp, port_ops_owned;
 
-/* Configures queues and starts: what both kinds do alike. */
-int port_start(struct port *port, char *error, size_t error_len);
+/* Configures port->queues queues and starts: what both kinds do alike. */
+int port_start(struct ports *ports, struct port *port, char *error, size_t error_len);
+/* -ENOTSUP, with what to do about it, if each lcore that receives cannot have a queue of its own. */
+int port_check_queues(const char *name, const char *more, unsigned queues, unsigned lcores, char *error, size_t error_len);
 int afxdp_detach(const struct port_config *config, char *error, size_t error_len);
 
 #endif

@@ -176,11 +176,11 @@ int program_steer(struct program *program, const struct port_prefix *prefixes, s
 
 /* ---- frames ---- */
 
-void program_classify(struct program *program, enum port_side side, struct rte_mbuf **mbufs, unsigned count)
+void program_classify(struct program *program, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned count)
 {
 	if (!count)
 		return;
-	rte_rcu_qsbr_thread_online(program->qsbr, side);
+	rte_rcu_qsbr_thread_online(program->qsbr, lcore);
 	for (unsigned i = 0; i < count; i++) {
 		/* net_af_packet takes the tag off without being asked, and says so; it does not say whether the tag
 		 * was 802.1Q's or 802.1ad's, so a lone 802.1ad tag goes on as 802.1Q. */
@@ -201,7 +201,7 @@ void program_classify(struct program *program, enum port_side side, struct rte_m
 		else
 			rte_bpf_exec(program->bpf, area);
 	}
-	rte_rcu_qsbr_thread_offline(program->qsbr, side);
+	rte_rcu_qsbr_thread_offline(program->qsbr, lcore);
 }
 
 /* ---- life ---- */
@@ -224,11 +224,11 @@ struct program *program_new(const char *bpf_dir, unsigned workers, uint32_t hash
 	if (!program)
 		return NULL;
 	program->hash_seed = hash_seed;
-	program->qsbr = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(rte_rcu_qsbr_get_memsize(PORTS), RTE_CACHE_LINE_SIZE));
-	if (!program->qsbr || rte_rcu_qsbr_init(program->qsbr, PORTS))
+	program->qsbr = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(rte_rcu_qsbr_get_memsize(WAXSEAL_WORKERS_MAX), RTE_CACHE_LINE_SIZE));
+	if (!program->qsbr || rte_rcu_qsbr_init(program->qsbr, WAXSEAL_WORKERS_MAX))
 		goto out;
-	for (unsigned p = 0; p < PORTS; p++)
-		rte_rcu_qsbr_thread_register(program->qsbr, p);
+	for (unsigned i = 0; i < WAXSEAL_WORKERS_MAX; i++)
+		rte_rcu_qsbr_thread_register(program->qsbr, i);
 	if (program_steer(program, NULL, 0, &all, 1, error, error_len))
 		goto out;
 	program->bpf = rte_bpf_elf_load(&params, path, WAXSEAL_DPDK_SECTION);

@@ -31,6 +31,7 @@
 	X(taken_unacceptable, "... of them segments that their connection does not accept") \
 	X(built_packets, "packets of waxseal's own, in tx_packets") \
 	X(forward_packets, "packets passed that are not SMTP (ports owned by DPDK; the kernel's are not seen)") \
+	X(crossed_packets, "packets received by another lcore than their connection's, and handed to that one (run-to-completion)") \
 	X(kernel_flows, "sealed flows handed to the kernel") \
 	X(kernel_packets, "packets that passed there, counted when the flow comes back") \
 	X(kernel_bytes, "... their payload bytes") \
@@ -164,7 +165,7 @@ size_t stats_event_json(const struct stats_event *event, char *out, size_t out_l
 
 /* ---- telemetry: commands on DPDK's telemetry socket, answers in JSON ----
  *
- *   /waxseal/status          {"version","uptime_s","inside","outside","fail","workers","image","generation","compiled_at","image_error","images_refused"}
+ *   /waxseal/status          {"version","uptime_s","inside","outside","fail","workers","layout","image","generation","compiled_at","image_error","images_refused"}
  *   /waxseal/worker,<n>      {"flows","flows_max","takeovers","takeovers_max","buffers","buffers_max","busy_permille","stalled"}; {} past the last
  *   /waxseal/port,<n>        {"name","driver","xdp","link_up","rx_packets","tx_packets","rx_missed","tx_errors"}; 0 inside, 1 outside
  *   /waxseal/counters        {"rx_packets": n, ...}: every name of STATS_COUNTERS
@@ -175,7 +176,7 @@ size_t stats_event_json(const struct stats_event *event, char *out, size_t out_l
  *   /waxseal/flows,<offset>  {"0": {"id","client","server","state","phase","age_s","destination","rule","bytes_client","bytes_server"}, "1": ... }, at most 16
  */
 struct stats_status {
-	char version[32], inside[64], outside[64], fail[16], image[256], image_error[256];
+	char version[32], inside[64], outside[64], fail[16], layout[24], image[256], image_error[256];
 	uint64_t uptime_s, generation, compiled_at, images_refused;
 	unsigned workers;
 };

@@ -50,6 +50,7 @@ static int on_status(const char *command, const char *params, struct rte_tel_dat
 	add_text(data, "outside", s.outside);
 	add_text(data, "fail", s.fail);
 	rte_tel_data_add_dict_u64(data, "workers", s.workers);
+	add_text(data, "layout", s.layout);
 	add_text(data, "image", s.image);
 	rte_tel_data_add_dict_u64(data, "generation", s.generation);
 	rte_tel_data_add_dict_u64(data, "compiled_at", s.compiled_at);

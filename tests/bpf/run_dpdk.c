@@ -38,7 +38,7 @@ int main(int argc, char **argv)
 		struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pool);
 		memset(rte_pktmbuf_mtod(mbuf, void *), 25, rte_pktmbuf_tailroom(mbuf));
 		memcpy(rte_pktmbuf_append(mbuf, (uint16_t)len), frame, (size_t)len);
-		program_classify(program, side, &mbuf, 1);
+		program_classify(program, 0, side, &mbuf, 1);
 		runner_print(port_verdict(rte_pktmbuf_mtod(mbuf, void *)));
 		rte_pktmbuf_free(mbuf);
 	}

@@ -1,7 +1,7 @@
 /*
  * run_ports.c - two real ports, opened by port/ and joined: what main.c and fastpath.c do, without workers.
  *
- *   run_ports INSIDE OUTSIDE BPF_DIR [--fail open|closed] [--end keep|take] [--print no] [--mbufs N] [--prefix ...] [--pool ...]
+ *   run_ports INSIDE OUTSIDE BPF_DIR [--fail open|closed] [--end keep|take] [--print no] [--mbufs N] [--lcores N] [--prefix ...] [--pool ...]
  *   run_ports --detach INSIDE OUTSIDE BPF_DIR
  *
  * Leaves: "ready", then one line for each frame that came in: the side, and its verdict as runner.h has it.
@@ -26,10 +26,10 @@ static void on_signal(int number)
 	ended = 1;
 }
 
-static unsigned join(struct ports *ports, enum port_side side)
+static unsigned join(struct ports *ports, unsigned lcore, enum port_side side)
 {
 	struct rte_mbuf *mbufs[PORT_BURST_MAX];
-	unsigned count = port_receive(ports, side, mbufs, PORT_BURST_MAX), passing = 0;
+	unsigned count = port_receive(ports, lcore, side, mbufs, PORT_BURST_MAX), passing = 0;
 
 	for (unsigned i = 0; i < count; i++) {
 		const struct verdict *verdict = port_verdict(rte_pktmbuf_mtod(mbufs[i], uint8_t *));
@@ -42,7 +42,7 @@ static unsigned join(struct ports *ports, enum port_side side)
 		else
 			mbufs[passing++] = mbufs[i];
 	}
-	if (passing && port_send(ports, port_other(side), mbufs, passing) != passing)
+	if (passing && port_send(ports, lcore, port_other(side), mbufs, passing) != passing)
 		fprintf(stderr, "not all were sent\n");
 	if (count)
 		fflush(stdout);
@@ -60,7 +60,7 @@ int main(int argc, char **argv)
 	static char prefix[32], *eal[32] = {"run_ports", "-m", "384", "--log-level=*:warning", "--lcores=0@0", "--no-telemetry", "--huge-unlink",
 	                                    "--file-prefix", prefix};
 	static struct runner runner;
-	struct port_config config = {.fail_open = true, .mbufs = 8192};
+	struct port_config config = {.fail_open = true, .mbufs = 8192, .lcores = 1};
 	char error[PORT_ERROR_MAX] = "";
 	bool detach = argc == 5 && !strcmp(argv[1], "--detach"), keep = false;
 
@@ -76,6 +76,8 @@ int main(int argc, char **argv)
 	for (int i = 4; i + 1 < argc; i++) {
 		if (!strcmp(argv[i], "--fail"))
 			config.fail_open = !strcmp(argv[i + 1], "open");
+		if (!strcmp(argv[i], "--lcores"))
+			config.lcores = (unsigned)atoi(argv[i + 1]);
 		if (!strcmp(argv[i], "--mbufs"))
 			config.mbufs = (uint32_t)atoi(argv[i + 1]);
 		if (!strcmp(argv[i], "--print"))
@@ -102,9 +104,13 @@ int main(int argc, char **argv)
 	}
 	printf("ready\n");
 	fflush(stdout);
-	while (!ended)
-		if (join(ports, INSIDE) + join(ports, OUTSIDE) == 0)
+	while (!ended) {
+		unsigned work = 0;
+		for (unsigned i = 0; i < config.lcores; i++) /* all of them in one thread */
+			work += join(ports, i, INSIDE) + join(ports, i, OUTSIDE);
+		if (!work)
 			usleep(50);
+	}
 	port_close(ports, keep);
 	return 0;
 }

@@ -38,6 +38,8 @@ static struct {
 	unsigned sent_count, opened, established, joined, closed, taken, gone;
 	enum flow_state join_as;
 	bool seal_at_end, damaged_passes;
+	bool holds; /* flow_ops.hold is granted */
+	unsigned asked, held;
 } h;
 
 static size_t h_take(void *context, struct flow *flow, enum side side, const uint8_t *bytes, size_t len)
@@ -110,6 +112,22 @@ static void h_joined(void *context, struct flow *flow, enum side from, const str
 }
 static void h_closed(void *context, struct flow *flow) { (void)context; (void)flow; h.closed++; }
 
+static bool h_hold(void *context, uint32_t hash)
+{
+	(void)context;
+	assert_int_equal(hash, 7);
+	h.asked++;
+	h.held += h.holds;
+	return h.holds;
+}
+static void h_release(void *context, uint32_t hash)
+{
+	(void)context;
+	assert_int_equal(hash, 7);
+	assert_true(h.held > 0);
+	h.held--;
+}
+
 static int h_start_eal(void **state)
 {
 	static char *argv[] = {"test", "--no-huge", "--no-pci", "-m", "64", "--no-telemetry", "--no-shconf", "--log-level=*:error", "-l", "0"};
@@ -132,7 +150,8 @@ static int h_setup_limits(const struct flow_limits *limits)
 	h.join_as = FLOW_SEALED;
 	h.stats = stats_new();
 	struct flow_ops ops = {.take = h_take, .approved = h_approved, .send = h_send, .taken = h_taken, .gone = h_gone, .opened = h_opened,
-	                       .established = h_established, .joined = h_joined, .closed = h_closed};
+	                       .established = h_established, .joined = h_joined, .closed = h_closed,
+	                       .hold = h_hold, .release = h_release};
 	snprintf(name, sizeof(name), "t%u", n++);
 	h.table = flow_table_new(name, limits, &ops, h.stats, 0, SOCKET_ID_ANY);
 	return h.table ? 0 : -1;

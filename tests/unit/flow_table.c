@@ -5,6 +5,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "flow/private.h"
+
 static int small(void **state)
 {
 	struct flow_limits limits = flow_limits_default;
@@ -115,6 +117,35 @@ static void a_closed_flow_lingers_then_goes(void **state)
 	assert_int_equal(stats_get(h.stats, STAT_flows_aged), 0);
 }
 
+/* Its packets come here as long as it has a place, not only until its session is over. */
+static void a_flow_is_held_while_it_has_its_place(void **state)
+{
+	(void)state;
+	h.holds = true;
+	h_handshake();
+	h_packet((struct seg){.from = CLIENT, .port = 2000, .flags = PACKET_SYN});
+	assert_int_equal(h.held, 2);
+	flow_enter_state(h.table, h.last, FLOW_CLOSED, h.now);
+	assert_int_equal(h.held, 2);
+	flow_sweep(h.table, h.now + FLOW_SWEEP_US);
+	for (uint64_t t = h.now; h.held == 2 && t < h.now + 2 * flow_limits_default.handshake_timeout_us; t += FLOW_SWEEP_US)
+		flow_sweep(h.table, t);
+	assert_int_equal(flow_count(h.table), 1);
+	assert_int_equal(h.held, 1);
+	flow_remove(h.table, flow_at(h.table, 0) ? flow_at(h.table, 0) : flow_at(h.table, 1));
+	assert_int_equal(h.held, 0);
+}
+
+static void a_hold_that_was_not_granted_is_not_given_back(void **state)
+{
+	(void)state;
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN});
+	assert_int_equal(h.asked, 1);
+	h.holds = true;
+	flow_remove(h.table, flow_at(h.table, 0)); /* h_release would notice */
+	assert_int_equal(h.held, 0);
+}
+
 /* Once sealed, nothing brings a flow back: the setter takes the process down rather than obey. */
 static void a_forbidden_edge_is_a_bug(void **state)
 {
@@ -149,6 +180,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(idle_flows_age_out, h_setup, h_teardown),
 		cmocka_unit_test_setup_teardown(an_embryonic_flow_ages_from_its_first_syn, h_setup, h_teardown),
 		cmocka_unit_test_setup_teardown(a_closed_flow_lingers_then_goes, h_setup, h_teardown),
+		cmocka_unit_test_setup_teardown(a_flow_is_held_while_it_has_its_place, h_setup, h_teardown),
+		cmocka_unit_test_setup_teardown(a_hold_that_was_not_granted_is_not_given_back, h_setup, h_teardown),
 		cmocka_unit_test_setup_teardown(a_forbidden_edge_is_a_bug, h_setup, h_teardown),
 		cmocka_unit_test(every_state_has_a_name),
 	};

@@ -52,6 +52,8 @@ static void defaults(void **state)
 	assert_string_equal(config.port[OUTSIDE], "eth1");
 	assert_true(config.fail_open);
 	assert_int_equal(config.workers, 1);
+	assert_false(config.run_to_completion);
+	assert_int_equal(config_lcores(&config), 1);
 	assert_int_equal(config.cpu_count, 1);
 	assert_string_equal(config.file_prefix, "waxseal");
 	assert_string_equal(config.image, "/var/lib/waxseal/policy.image");
@@ -86,6 +88,8 @@ static void values(void **state)
 	assert_string_equal(config.port[OUTSIDE], "vdev:net_tap0");
 	assert_false(config.fail_open);
 	assert_int_equal(config.workers, 2);
+	assert_true(config_pipeline(&config));
+	assert_int_equal(config_lcores(&config), 3);
 	assert_int_equal(config.cpu_count, 3);
 	assert_int_equal(config.cpus[2], 3);
 	assert_int_equal(config.mbufs, 4194304);
@@ -94,6 +98,12 @@ static void values(void **state)
 	assert_int_equal(config.failure_memory_s, 0);
 	assert_int_equal(config.buffer_mb, 1);
 	assert_string_equal(config.events, "/e");
+	takes(PORTS_GIVEN "[dataplane]\nlayout = run-to-completion\nworkers = 2\ncpus = 4,5\n");
+	assert_true(config.run_to_completion);
+	assert_false(config_pipeline(&config));
+	assert_int_equal(config_lcores(&config), 2);
+	takes(PORTS_GIVEN "[dataplane]\nlayout = pipeline\n");
+	assert_false(config_pipeline(&config));
 	takes(PORTS_GIVEN "[events]\nfile =\n");
 	assert_string_equal(config.events, "");
 }
@@ -110,6 +120,7 @@ static void wrong_lines(void **state)
 	refuses("[dataplane]\nworkers = -1\n", ":2:", "1 to 16");
 	refuses("[dataplane]\nworkers = 2x\n", ":2:", "1 to 16");
 	refuses("[dataplane]\nworkers = 99999999999999999999999\n", ":2:", "1 to 16");
+	refuses("[dataplane]\nlayout = rtc\n", ":2:", "[dataplane] layout = rtc: not pipeline or run-to-completion");
 	refuses("[dataplane]\nmbufs = 100\n", ":2:", "8192 to 4194304");
 	refuses("[dataplane]\ncpus =\n", ":2:", "list of CPU numbers");
 	refuses("[dataplane]\ncpus = 1;2\n", ":2:", "list of CPU numbers");
@@ -140,6 +151,7 @@ static void the_whole(void **state)
 	refuses("[ports]\ninside = a\n", "[ports] outside", "is missing");
 	refuses("", "[ports] inside", "is missing");
 	refuses(PORTS_GIVEN "[dataplane]\nworkers = 2\ncpus = 1,2\n", "cpus", "2 workers and I/O need 3 CPUs, listed are 2");
+	refuses(PORTS_GIVEN "[dataplane]\nlayout = run-to-completion\nworkers = 3\ncpus = 1,2\n", "cpus", "3 workers need 3 CPUs, listed are 2");
 	assert_int_equal(config_read(&config, "/nonexistent/waxseal.conf", error, sizeof(error)), -1);
 	assert_non_null(strstr(error, "/nonexistent/waxseal.conf: No such file"));
 	assert_int_equal(config_read(&config, "/", error, sizeof(error)), -1);

@@ -47,7 +47,7 @@ static void in_process(struct program *program, struct rte_mbuf **mbufs, const c
 				rte_pktmbuf_append(mbufs[i], (uint16_t)frame_of(rte_pktmbuf_mtod(mbufs[i], uint8_t *), done + i, server_port));
 			}
 			uint64_t from = __rdtsc();
-			program_classify(program, INSIDE, mbufs, FRAMES_BURST);
+			program_classify(program, 0, INSIDE, mbufs, FRAMES_BURST);
 			spent += __rdtsc() - from;
 			if (port_verdict(rte_pktmbuf_mtod(mbufs[0], uint8_t *))->action != wanted)
 				micro_die("a wrong verdict");

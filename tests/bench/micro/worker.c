@@ -40,12 +40,12 @@ static void sealed(struct worker *worker, struct program *program, uint32_t n, s
 			for (unsigned i = 0; i < FRAMES_BURST; i++)
 				frame_fill_sealed(mbufs[i], micro_shuffled(at++ % n, n));
 			if (what != CLASSIFIER_AND_WORKER)
-				program_classify(program, INSIDE, mbufs, FRAMES_BURST); /* its hash is the flow's name */
+				program_classify(program, 0, INSIDE, mbufs, FRAMES_BURST); /* its hash is the flow's name */
 			sent_count = 0;
 			now++;
 			uint64_t from = __rdtsc();
 			if (what == CLASSIFIER_AND_WORKER)
-				program_classify(program, INSIDE, mbufs, FRAMES_BURST);
+				program_classify(program, 0, INSIDE, mbufs, FRAMES_BURST);
 			worker_input(worker, mbufs, FRAMES_BURST, INSIDE, now);
 			worker_tick(worker, now);
 			spent += __rdtsc() - from;
