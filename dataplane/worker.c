@@ -89,6 +89,11 @@ void worker_frame_tx(struct worker *worker, enum port_side port, struct rte_mbuf
 
 	mbuf->data_len = (uint16_t)len;
 	mbuf->pkt_len = (uint32_t)len;
+	if (payload_len) { /* the port may send it with its neighbours, port.h */
+		mbuf->l2_len = tmpl->l3_off;
+		mbuf->l3_len = (uint64_t)(tmpl->len - tmpl->l3_off) & 0x1ff;
+		mbuf->l4_len = (uint64_t)(len - tmpl->len - payload_len) & 0xff;
+	}
 	stats_inc(worker->stats, STAT_built_packets);
 	worker_tx(worker, port, mbuf);
 }

@@ -17,7 +17,7 @@
 #include "smtp/smtp.h"
 #include "worker.h"
 
-#define WORKER_TX_MAX 64   /* frames collected for one burst */
+#define WORKER_TX_MAX 128  /* frames collected for one burst */
 #define WORKER_TURNS_MAX 4 /* taken-over sessions that move between two bursts: each may be a handshake's worth of CPU */
 
 /* What an event in the byte stream asked for; carried out when the packet has been dealt with, so that

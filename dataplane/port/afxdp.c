@@ -403,6 +403,8 @@ static void close_ports(struct ports *ports, bool keep_attached)
 
 	for (int p = 0; p < PORTS; p++) {
 		struct port *port = &ports->port[p];
+		if (port->train >= 0)
+			close(port->train);
 		if (port->started)
 			rte_eth_dev_stop(port->id);
 		/* Closing would take the program off. The sockets go with the process, and leave xsks_map then. */
@@ -426,7 +428,14 @@ static int open_port(struct ports *ports, enum port_side side, uint32_t mbufs, c
 	/* The driver does not replace a program, so the stale one goes now, as late as can be. */
 	if (!failed)
 		failed = detach(port->netdev, error, error_len);
-	return failed ? failed : port_start(ports, port, error, error_len);
+	if (!failed)
+		failed = port_start(ports, port, error, error_len);
+	if (failed)
+		return failed;
+	port->train = train_open(port->netdev);
+	if (port->train < 0)
+		fprintf(stderr, "waxseald: %s: no socket for trains of segments, each goes its own way: %s\n", port->name, strerror(-port->train));
+	return 0;
 }
 
 /* A restart that fails leaves the network as the run before it did: what is not SMTP crosses. */

@@ -20,6 +20,7 @@
 #define DESCRIPTORS 2048
 #define NAP_MIN_US 20
 #define RSS_KEY_MAX 64
+#define TRAIN_MIN 3 /* segments: fewer cost less one by one */
 #define SEND_TRIES 3 /* a driver may take part of a burst, and the rest when it has been woken */
 
 static const struct port_ops *ops_of(const struct port_config *config)
@@ -144,6 +145,7 @@ struct ports *port_open(const struct port_config *config, char *error, size_t er
 	ports->ops = ops_of(config);
 	ports->lcores = config->lcores;
 	for (int p = 0; p < PORTS; p++) {
+		ports->port[p].train = -1;
 		snprintf(ports->port[p].name, sizeof(ports->port[p].name), "%s", config->name[p]);
 		port_device(config->name[p], p, ports->port[p].device, ports->port[p].netdev);
 	}
@@ -239,9 +241,8 @@ static struct rte_mbuf *own_copy(struct port *port, struct rte_mbuf *mbuf)
 	return copy;
 }
 
-unsigned port_send(struct ports *ports, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned count)
+static unsigned send_each(const struct ports *ports, struct port *port, unsigned lcore, struct rte_mbuf **mbufs, unsigned count)
 {
-	struct port *port = &ports->port[side];
 	unsigned ready = 0, sent = 0;
 
 	for (unsigned i = 0; i < count; i++) {
@@ -258,6 +259,30 @@ unsigned port_send(struct ports *ports, unsigned lcore, enum port_side side, str
 		sent += rte_eth_tx_burst(port->id, (uint16_t)lcore, mbufs + sent, (uint16_t)(ready - sent));
 	rte_pktmbuf_free_bulk(mbufs + sent, ready - sent);
 	return sent;
+}
+
+static unsigned send_train(const struct ports *ports, struct port *port, unsigned lcore, struct rte_mbuf **mbufs, unsigned count)
+{
+	if (!train_send(port->train, mbufs, count))
+		return send_each(ports, port, lcore, mbufs, count);
+	rte_pktmbuf_free_bulk(mbufs, count);
+	return count;
+}
+
+unsigned port_send(struct ports *ports, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned count)
+{
+	struct port *port = &ports->port[side];
+	unsigned sent = 0, begin = 0, length;
+
+	for (unsigned at = 0; port->train >= 0 && at < count; at += length) {
+		length = train_length(mbufs + at, count - at);
+		if (length < TRAIN_MIN)
+			continue;
+		sent += send_each(ports, port, lcore, mbufs + begin, at - begin);
+		sent += send_train(ports, port, lcore, mbufs + at, length);
+		begin = at + length;
+	}
+	return sent + send_each(ports, port, lcore, mbufs + begin, count - begin);
 }
 
 struct rte_mempool *port_pool(const struct ports *ports, enum port_side side)

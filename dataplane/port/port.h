@@ -21,7 +21,7 @@
 struct rte_mbuf;
 struct rte_mempool;
 
-#define PORT_BURST_MAX 32
+#define PORT_BURST_MAX 128
 #define PORT_ERROR_MAX 256
 
 struct port_config {
@@ -53,7 +53,9 @@ int port_detach(const struct port_config *config, char *error, size_t error_len)
  * Receives up to `max` frames; each has its verdict in front of its data. */
 unsigned port_receive(struct ports *ports, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned max);
 static inline struct verdict *port_verdict(void *frame) { return (struct verdict *)((uint8_t *)frame - WAXSEAL_VERDICT_BYTES); }
-/* Sends; frees what it could not send and returns how many went out. Frames are single-segment. */
+/* Sends; frees what it could not send and returns how many went out. Frames are single-segment. Those that the
+ * appliance has built say so by their headers' lengths (mbuf l2_len, l3_len, l4_len): consecutive segments of one stream
+ * may then leave as one (train.c), as the same frames. */
 unsigned port_send(struct ports *ports, unsigned lcore, enum port_side side, struct rte_mbuf **mbufs, unsigned count);
 /* Sleeps until frames have come to queues of this lcore or `fd` (-1: none) is readable, at most for timeout_us; where a
  * device cannot wake anybody, for at most PORT_NAP_US. True: `fd` is. */

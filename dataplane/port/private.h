@@ -75,6 +75,16 @@ void program_classify(struct program *program, unsigned lcore, enum port_side si
 int program_steer(struct program *program, const struct port_prefix *prefixes, size_t count, const struct classifier_pool *pools,
                   size_t pool_count, char *error, size_t error_len);
 
+/* ---- train.c ---- */
+
+/* A packet socket that sends on a netdev; -errno. */
+int train_open(const char *netdev);
+/* How many of the frames, from the first on, are consecutive segments of one stream: at least 1. Frames whose mbuf has no
+ * l4_len are none. */
+unsigned train_length(struct rte_mbuf *const *mbufs, unsigned count);
+/* Those, as one packet that is cut on its way out. They stay the caller's; false: not sent (errno). */
+bool train_send(int fd, struct rte_mbuf *const *mbufs, unsigned count);
+
 /* ---- port.c, afxdp.c, owned.c ---- */
 
 struct port {
@@ -84,6 +94,7 @@ struct port {
 	uint16_t id; /* DPDK's */
 	unsigned queues;
 	int socket[PORT_QUEUES_MAX]; /* under each queue, readable when frames have come; -1: there is none */
+	int train; /* socket for trains of segments; -1: none */
 	bool started;
 	struct rte_mempool *pool;
 };

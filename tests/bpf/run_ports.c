@@ -1,11 +1,12 @@
 /*
  * run_ports.c - two real ports, opened by port/ and joined: what main.c and fastpath.c do, without workers.
  *
- *   run_ports INSIDE OUTSIDE BPF_DIR [--fail open|closed] [--end keep|take] [--print no] [--mbufs N] [--lcores N] [--prefix ...] [--pool ...]
+ *   run_ports INSIDE OUTSIDE BPF_DIR [--fail open|closed] [--end keep|take] [--print no] [--train N] [--mbufs N] [--lcores N] [--prefix ...] [--pool ...]
  *   run_ports --detach INSIDE OUTSIDE BPF_DIR
  *
  * Leaves: "ready", then one line for each frame that came in: the side, and its verdict as runner.h has it.
- * Fragments and what cannot be parsed are dropped, the rest is sent by the other port. SIGTERM ends it:
+ * Fragments and what cannot be parsed are dropped, the rest is sent by the other port; `train`: frames of port 25 as
+ * many at a time, and as if they had been built here. SIGTERM ends it:
  * `keep` leaves the XDP program attached. With an error: one line on standard error, exit 1.
  */
 #include <signal.h>
@@ -26,6 +27,25 @@ static void on_signal(int number)
 	ended = 1;
 }
 
+static unsigned train; /* 0: each frame as it comes */
+static struct { struct rte_mbuf *mbufs[PORT_BURST_MAX]; unsigned count; } gathered[PORTS];
+
+/* Keeps it until there are enough to be sent together. */
+static void gather(struct ports *ports, unsigned lcore, enum port_side to, struct rte_mbuf *mbuf)
+{
+	const struct verdict *verdict = port_verdict(rte_pktmbuf_mtod(mbuf, uint8_t *));
+
+	mbuf->l2_len = verdict->l3_off & 0x7f;
+	mbuf->l3_len = (uint64_t)(verdict->l4_off - verdict->l3_off) & 0x1ff;
+	mbuf->l4_len = (uint64_t)(rte_pktmbuf_mtod(mbuf, uint8_t *)[verdict->l4_off + 12] >> 4) * 4 & 0xff;
+	gathered[to].mbufs[gathered[to].count++] = mbuf;
+	if (gathered[to].count < train)
+		return;
+	if (port_send(ports, lcore, to, gathered[to].mbufs, train) != train)
+		fprintf(stderr, "not all were sent\n");
+	gathered[to].count = 0;
+}
+
 static unsigned join(struct ports *ports, unsigned lcore, enum port_side side)
 {
 	struct rte_mbuf *mbufs[PORT_BURST_MAX];
@@ -39,6 +59,8 @@ static unsigned join(struct ports *ports, unsigned lcore, enum port_side side)
 		}
 		if (verdict->magic != WAXSEAL_VERDICT_MAGIC || verdict->action == VERDICT_FRAGMENT || verdict->action == VERDICT_UNPARSED)
 			rte_pktmbuf_free(mbufs[i]);
+		else if (train && verdict->action == VERDICT_SMTP)
+			gather(ports, lcore, port_other(side), mbufs[i]);
 		else
 			mbufs[passing++] = mbufs[i];
 	}
@@ -82,6 +104,8 @@ int main(int argc, char **argv)
 			config.mbufs = (uint32_t)atoi(argv[i + 1]);
 		if (!strcmp(argv[i], "--print"))
 			printing = strcmp(argv[i + 1], "no");
+		if (!strcmp(argv[i], "--train"))
+			train = (unsigned)atoi(argv[i + 1]) % PORT_BURST_MAX;
 		if (!strcmp(argv[i], "--end"))
 			keep = !strcmp(argv[i + 1], "keep");
 	}
