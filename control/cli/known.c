@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "link.h"
+#include "lookup.h"
 #include "table.h"
 
 static json_t *from_redis(const struct cli *cli, const char *domain)
@@ -96,6 +97,34 @@ json_t *known_domain(const struct cli *cli, const char *domain)
 	return known;
 }
 
+#define DNS_NOW "DNS now"
+
+static void take(json_t *known, const json_t *found, const char *name)
+{
+	link_json_set(known, name, link_text(found, name));
+}
+
+json_t *known_or_found(const struct cli *cli, const char *domain)
+{
+	json_t *known = known_domain(cli, domain), *found;
+	const char *from = link_text(known, "from"), *tlsa = link_text(known, "tlsa");
+	bool has_servers = *link_text(known, "addresses"), has_tlsa = has_servers && *tlsa && !strstr(tlsa, "=unasked@");
+
+	if (!known)
+		known = json_object();
+	link_json_set(known, "servers_from", has_servers ? from : DNS_NOW);
+	link_json_set(known, "tlsa_from", has_tlsa ? from : DNS_NOW);
+	if (has_tlsa)
+		return known;
+	found = lookup_domain(&cli->config, domain);
+	for (const char *const *name = (const char *const[]){"mx", "addresses", "time", "mx_secure", NULL}; !has_servers && *name; name++)
+		take(known, found, *name);
+	take(known, found, "tlsa");
+	take(known, found, "error");
+	json_decref(found);
+	return known;
+}
+
 /* "mx1=192.0.2.1,2001:db8::1 mx2=..." */
 static void print_addresses(const char *text, FILE *out)
 {
@@ -146,7 +175,7 @@ static void print_sts(const json_t *known, uint64_t now_s, FILE *out)
 }
 
 /* "mx1.a.example=STATE@TIME[,U-S-M-HEX]... ..." */
-static void print_tlsa(const json_t *known, uint64_t now_s, FILE *out)
+void known_print_tlsa(const json_t *known, uint64_t now_s, FILE *out)
 {
 	char *copy = strdup(link_text(known, "tlsa")), *outer = NULL;
 
@@ -185,6 +214,6 @@ void known_print(const json_t *known, const char *domain, uint64_t now_s, FILE *
 	if (*error)
 		fprintf(out, "The last question failed, and what was known is kept: %s\n", error);
 	print_addresses(link_text(known, "addresses"), out);
-	print_tlsa(known, now_s, out);
+	known_print_tlsa(known, now_s, out);
 	print_sts(known, now_s, out);
 }

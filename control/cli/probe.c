@@ -1,13 +1,14 @@
 /*
  * probe.c - waxseal probe: looks at a domain's mail servers now, from here, and shows what there is.
  *
- * Enters: what the agent knows of the domain (known.h), or one address. Leaves: a line for each address. Exit 1 if one of
- * them gives no TLS. All of them are looked at at once; then each is asked, one version after the other, whether it takes the
- * versions below the one that it chose, with one connection for each.
+ * Enters: what the agent knows of the domain or else the DNS (known.h), or one address. Leaves: a line for each address, and
+ * where servers and TLSA records were taken from. Exit 1 if one of them gives no TLS. All of them are looked at at once; then
+ * each is asked, one version after the other, whether it takes those below the one that it chose, with one connection for each.
  */
 #include "../probe/probe.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -207,7 +208,23 @@ static void print_day(const char *seconds, char out[16])
 		strftime(out, 16, "%Y-%m-%d", &tm);
 }
 
-static int show(struct look *look, bool json)
+/* Where it all comes from; of an address that the operator named, nothing. */
+static void show_sources(const json_t *known, const char *domain)
+{
+	uint64_t now = (uint64_t)time(NULL), at = strtoull(link_text(known, "time"), NULL, 10);
+	const char *secure = link_text(known, "mx_secure");
+	char age[TABLE_AGE_MAX];
+
+	if (!known)
+		return;
+	printf("\nServers of %s: %s, %s ago%s. TLSA records: %s.\n", domain, link_text(known, "servers_from"), table_age(now > at ? now - at : 0, age),
+	       !*secure ? "" : !strcmp(secure, "1") ? ", validated by DNSSEC" : ", not validated by DNSSEC", link_text(known, "tlsa_from"));
+	known_print_tlsa(known, now, stdout);
+	if (*link_text(known, "error"))
+		printf("A question to the DNS failed: %s\n", link_text(known, "error"));
+}
+
+static int show(struct look *look, const json_t *known, const char *domain, bool json)
 {
 	static const char *const headings[] = {"ADDRESS", "SERVER", "TLS", "CERTIFICATE", "UNTIL", "DANE", "TAKES", "REFUSES", "NOT TRIED",
 					       "NAMES OR WHY NOT", NULL};
@@ -231,6 +248,8 @@ static int show(struct look *look, bool json)
 			table_text(table, cells[c]);
 		json_t *object = json_object();
 		link_json_set(object, "address", server->addr);
+		link_json_set(object, "servers_from", known ? link_text(known, "servers_from") : "the command line");
+		link_json_set(object, "tlsa_from", link_text(known, "tlsa_from"));
 		for (size_t f = 0; f < PROBE_FIELDS; f++)
 			link_json_set(object, fields[f].name, fields[f].value);
 		json_array_append_new(array, object);
@@ -241,30 +260,56 @@ static int show(struct look *look, bool json)
 		link_print_json(array);
 	} else {
 		table_print(table, stdout);
+		show_sources(known, domain);
 		json_decref(array);
 	}
 	table_free(table);
 	return worst;
 }
 
+static bool canonical(const char *text, char out[IMAGE_DOMAIN_MAX + 1])
+{
+	size_t len = strlen(text);
+
+	if (len && text[len - 1] == '.')
+		len--;
+	if (len > IMAGE_DOMAIN_MAX)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		out[i] = (char)tolower((unsigned char)text[i]);
+	out[len] = 0;
+	return policy_domain_valid(out);
+}
+
+static int no_servers(const json_t *known, const char *domain)
+{
+	if (*link_text(known, "error"))
+		return cli_fail("%s: its mail servers are not known: %s", domain, link_text(known, "error"));
+	if (!strcmp(link_text(known, "mx"), "."))
+		return cli_fail("%s: it takes no mail (MX 0 .)", domain);
+	return cli_fail("%s: the DNS has no address of a mail server of it", domain);
+}
+
 int probe_run(struct cli *cli)
 {
 	static struct look look;
-	char error[CLI_ERROR_MAX], host[IMAGE_DOMAIN_MAX + 1] = "";
+	char error[CLI_ERROR_MAX], host[IMAGE_DOMAIN_MAX + 1] = "", domain[IMAGE_DOMAIN_MAX + 1];
 	json_t *known = NULL;
 
 	if (cli->argc < 1 || cli->argc > 2)
 		return cli_usage(cli, "a DOMAIN is needed, and perhaps an ADDRESS");
-	const char *domain = cli->argv[0];
+	if (!canonical(cli->argv[0], domain))
+		return cli_usage(cli, "%s: not a domain", cli->argv[0]);
 	if (cli->argc == 1) {
-		known = known_domain(cli, domain);
+		known = known_or_found(cli, domain);
 		add_known(&look, link_text(known, "addresses"));
 	} else if (!add(&look, domain, cli->argv[1])) {
 		return cli_usage(cli, "%s: not an address", cli->argv[1]);
 	}
 	if (!look.count) {
+		int failed = no_servers(known, domain);
 		json_decref(known);
-		return cli_fail("%s: no address of its servers is known; give it a rule, or name one: waxseal probe NAME ADDRESS", domain);
+		return failed;
 	}
 	if (gethostname(host, sizeof(host) - 1) != 0 || !policy_domain_valid(host))
 		snprintf(host, sizeof(host), "waxseal.invalid");
@@ -280,7 +325,7 @@ int probe_run(struct cli *cli)
 	look_at_all(&look, domain, link_text(known, "tlsa"));
 	for (unsigned version = 0; version < PROBE_VERSIONS; version++)
 		ask_for(&look, version);
-	int code = show(&look, cli->json);
+	int code = show(&look, known, domain, cli->json);
 	for (size_t i = 0; i < look.count; i++)
 		probe_posture_dispose(&look.servers[i].posture);
 	prober_free(look.prober);

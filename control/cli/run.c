@@ -94,8 +94,9 @@ static const struct cli_command commands[] = {
 	{"", "flows", "\nConnections that are in the appliance now.", flows_run},
 	{"", "probe",
 	 "DOMAIN | NAME ADDRESS\n"
-	 "Connects to the domain's mail servers now, from here, does STARTTLS, and shows version, certificate and TLSA result. The\n"
-	 "addresses are those that the agent knows; or one server's NAME and ADDRESS. Exit 1 if one of them gives no TLS.",
+	 "Connects to the domain's mail servers now, from here, does STARTTLS, and shows version, certificate and TLSA result, and\n"
+	 "which TLS versions they take. Servers and TLSA records are those that the agent knows, else the DNS is asked now; or one\n"
+	 "server's NAME and ADDRESS. Exit 1 if one of them gives no TLS.",
 	 probe_run},
 	{"", "status",
 	 "\nThe appliance's ports, workers and image, the agent, Redis, and what is wrong. Exit 1 if something is down.",

@@ -192,10 +192,65 @@ def test_postures(box, place):
         assert told[0]["chain"] == "expired" and told[0]["not_after"] == "1580515200"
         assert "STARTTLS is not offered" in box.run("probe", "mx.clear.sec", addresses["clear.sec"], code=1).stdout
         assert "no answer in time" in box.run("probe", "slow.sec", code=1).stdout
-    assert "no address of its servers is known" in box.run("probe", "nobody.sec", code=1).stderr
     place.zones.put("_25._tcp.mx.good.sec", "TLSA", tlsa(good, 3, 0, 1))
     place.zones.publish()
     until("other records, another look", lambda: box.posture(addresses["good.sec"])["dane"] == "matched", 20)
+
+
+def test_probe_finds_the_servers_of_a_domain_without_a_rule(box, place):
+    """MX, addresses and TLSA by the DNS, where neither Redis nor the agent's memory has them; and it says which it was."""
+    zones, ca = place.zones, place.ca
+    names = [f"mx.{d}" for d in ("own.sec", "own.ins", "other.own.sec", "real.own.sec")] + ["apex.sec"]
+    pair = ca.certificate("own", *names)
+    record = tlsa(pair, 3, 1, 1)
+    text = record.replace(" ", "-").lower()
+    addresses = {d: place.server(f"mx.{d}", d, pair, records=[record]) for d in ("own.sec", "own.ins")}
+    place.server("mx.real.own.sec", "real.own.sec", pair, records=[record])
+    zones.put("own.sec", "MX", "10 mx.own.sec.", "20 mx.other.own.sec.")
+    addresses["other"] = place.server("mx.other.own.sec", "other.own.sec", pair)
+    zones.put("aka.sec", "MX", "10 aka.own.sec.")
+    zones.put("aka.own.sec", "CNAME", "mx.real.own.sec.")
+    zones.put("apex.sec", "A", place.server("apex.sec", "x.apex.sec", pair))
+    zones.put("null.sec", "MX", "0 .")
+    zones.put("broken.bogus", "MX", "10 mx.own.sec.")
+    zones.publish()
+    fresh = [(domain, "MX") for domain in ("own.sec", "own.ins", "aka.sec", "null.sec")] + [("apex.sec", "A"), ("mx.other.own.sec", "A")]
+    fresh += [(f"mx.{domain}", "A") for domain in ("own.sec", "own.ins", "real.own.sec")]
+    fresh += [(f"_25._tcp.{name}", "TLSA") for name in ("mx.own.sec", "mx.real.own.sec")]
+    until("the resolver holds no older no", lambda: all(zones.ask(*one) for one in fresh), 20)
+
+    def probe(domain, code=0):
+        with place.namespace.entered():
+            text = box.run("probe", domain, code=code)
+            return text.stdout or text.stderr, json.loads(box.run("probe", domain, "--json").stdout) if not code else None
+
+    page, rows = probe("OWN.sec.")
+    assert [(row["address"], row["mx"], row["dane"]) for row in rows] == [
+        (addresses["own.sec"], "mx.own.sec", "matched"), (addresses["other"], "mx.other.own.sec", "none")]
+    assert {row["servers_from"] for row in rows} == {row["tlsa_from"] for row in rows} == {"DNS now"}
+    assert "Servers of own.sec: DNS now, 0 s ago, validated by DNSSEC. TLSA records: DNS now." in page, page
+    assert f"TLSA of mx.own.sec: secure, 0 s ago: {text}." in page and "TLSA of mx.other.own.sec: none, 0 s ago." in page, page
+    page, rows = probe("own.ins")
+    assert rows[0]["dane"] == "none" and "not validated by DNSSEC" in page and "TLSA of mx.own.ins: none-insecure" in page, page
+    assert [row["dane"] for row in probe("aka.sec")[1]] == ["matched"]
+    assert [row["mx"] for row in probe("apex.sec")[1]] == ["apex.sec"]
+    assert "null.sec: it takes no mail (MX 0 .)" in probe("null.sec", 1)[0]
+    assert "DNSSEC validation failed" in probe("broken.bogus", 1)[0]
+    assert "the DNS has no address of a mail server of it" in probe("nobody.sec", 1)[0]
+    box.rule("policy:own.sec", level="encrypt")
+    box.start_agent()
+    until("the agent knows", lambda: state_of(box, "own.sec", "mx.own.sec")[0] == "secure", 10)
+    box.stop_agent()
+    page, rows = probe("own.sec")
+    assert rows[0]["servers_from"] == rows[0]["tlsa_from"] == "Redis" and rows[0]["dane"] == "matched"
+    box.client.hset("waxseal:discovered:own.sec", mapping={"tlsa": "mx.own.sec=unasked@0 mx.other.own.sec=none@5"})
+    page, rows = probe("own.sec")
+    assert rows[0]["servers_from"] == "Redis" and rows[0]["tlsa_from"] == "DNS now" and rows[0]["dane"] == "matched", page
+    assert [row["dane"] for row in rows] == ["matched", "none"]
+    box.stop_redis()
+    assert probe("own.ins")[1][0]["servers_from"] == "DNS now"
+    page, rows = probe("own.sec")
+    assert rows[0]["servers_from"] == str(box.folder / "rules.json") and rows[0]["tlsa_from"] == "DNS now", page
 
 
 OLD = {"ciphers": "ALL:@SECLEVEL=0"}
