@@ -89,6 +89,9 @@ static void one(enum port_side port, struct rte_mbuf *mbuf)
 		link_send(session, to, false, frame, len, ORIGIN_DAMAGED);
 		return;
 	}
+	bool joinable = mbuf->l4_len, right = (size_t)mbuf->l2_len + mbuf->l3_len + mbuf->l4_len + s.len == len;
+	require(session, joinable ? own && s.len && right : !own || !s.len, "the port is told of headers of %u bytes, of a %s segment with %u of payload",
+	        (unsigned)(mbuf->l2_len + mbuf->l3_len + mbuf->l4_len), own ? "built" : "forwarded", s.len);
 	trace_frame(session, own ? TRACE_BUILT : TRACE_FORWARDED, side_other(to), frame, len);
 	/* An RST of a flow that is over may be built without having the other side's headers. */
 	require(session, (own && s.flags & F_RST) || frame_looks_like(frame, &session->path, side_other(to)),
