@@ -107,6 +107,7 @@ struct flow {
 	bool observed : 1;        /* CLEAR: bytes still go to flow_ops.take */
 	bool offloaded : 1;       /* SEALED: its packets pass elsewhere */
 	bool owned : 1;           /* flow_ops.hold wants to know when it goes */
+	bool answered : 1;        /* HANDSHAKE: the server has taken its SYN */
 	uint16_t cipher;          /* of a sealed session */
 	uint32_t reopen_isn;
 	struct flow_track side[SIDES];

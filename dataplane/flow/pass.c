@@ -9,7 +9,6 @@
 #include "private.h"
 
 #include <rte_mbuf.h>
-#include <rte_prefetch.h>
 
 #define ETHERNET_BYTES 14
 #define VLAN_BYTES 4
@@ -88,18 +87,14 @@ void flow_burst_find(struct flow_table *table, struct flow_burst *burst, struct 
 			continue;
 		keys[named] = &burst->key[i];
 		signatures[named] = flow_signature(keys[named], verdict_of(mbufs[i])->flow_hash);
+		rte_prefetch0(flow_index_line(&table->index, signatures[named]));
 		at[named++] = (uint8_t)i;
 	}
 	if (!named)
 		return;
-	flow_find_bulk(table, keys, signatures, named, found);
-	for (unsigned i = 0; i < named; i++) {
+	flow_index_find_bulk(&table->index, keys, signatures, named, found);
+	for (unsigned i = 0; i < named; i++)
 		burst->flow[at[i]] = found[i];
-		if (!found[i])
-			continue;
-		rte_prefetch0((const uint8_t *)found[i] + 64);
-		rte_prefetch0((const uint8_t *)found[i] + 128);
-	}
 }
 
 /* As passing() in track.c, of a flow without a stream or an end. */

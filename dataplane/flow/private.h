@@ -6,9 +6,13 @@
 
 #include <string.h>
 
+#include <rte_prefetch.h>
+
 #include "flow.h"
 
 struct rte_hash;
+
+#define FLOW_LINE 64 /* bytes that come from memory at once */
 
 #define BUG_ON(condition)                                                                                              \
 	do {                                                                                                           \
@@ -24,16 +28,29 @@ struct flow_share {
 	uint32_t flows[FLOW_SHARE_ROWS][FLOW_SHARE_SLOTS];
 };
 
-struct flow_table {
+#define FLOW_HINTS_LINE (FLOW_LINE / sizeof(uint32_t))
+struct flow_index {
 	struct rte_hash *hash; /* of pointers to keys: those of flows, which stay where they are */
+	uint32_t *hints;       /* in lines; 0: none */
+	uint32_t lines;
+	uint32_t places;
+	unsigned place_bits;   /* of a hint, the lower ones: a place's number and 1; above are bits of the signature */
+	struct flow *flows;
+};
+
+TAILQ_HEAD(flow_queue, flow);
+
+struct flow_table {
+	struct flow_index index;
 	struct flow *flows;
 	uint32_t places;    /* of flows */
 	uint32_t fresh;     /* places from here on have never been used */
 	uint32_t freed;     /* the one freed last, whose `reopen_isn` is the one before it; NO_PLACE: none */
 	uint64_t changes;   /* flows added and removed */
 	uint32_t count;
-	TAILQ_HEAD(, flow) embryonic; /* in HANDSHAKE, the oldest first */
-	uint32_t embryonic_count;
+	struct flow_queue unanswered, answered; /* in HANDSHAKE, the oldest first */
+	uint32_t embryonic_count;               /* of both */
+	uint32_t answered_count;
 	struct flow_share share;
 	uint32_t held_total;
 	uint32_t sweep_at;
@@ -110,14 +127,39 @@ struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, u
 void flow_remove(struct flow_table *table, struct flow *flow);
 void flow_finish(struct flow_table *table, struct flow *flow); /* flow_ops.closed, once */
 
-/* The signature in the index. VLANs are not in the classifier's hash: one connection in many of them must not crowd a
- * bucket. */
+/* The server has taken the SYN of a flow in HANDSHAKE. */
+void flow_answered(struct flow_table *table, struct flow *flow);
+/* Zeros, touched as they are used, in huge pages where the kernel has them: a miss of the TLB less a packet. */
+void *flow_memory_new(size_t bytes);
+void flow_memory_free(void *memory, size_t bytes);
+
+/* index.c */
+/* VLANs are not in the classifier's hash: one connection in many of them must not crowd a bucket. */
 static inline uint32_t flow_signature(const struct flow_key *key, uint32_t hash)
 {
 	return hash ^ ((uint32_t)key->vlan[0] << 16 | key->vlan[1]) * 0x9e3779b1u;
 }
-/* For rte_hash_lookup_...: how many of the keys there are flows in `out`. */
-void flow_find_bulk(struct flow_table *table, const struct flow_key *const *keys, uint32_t *signatures, unsigned count, struct flow **out);
+int flow_index_init(struct flow_index *index, const char *name, struct flow *flows, uint32_t places, int socket);
+void flow_index_dispose(struct flow_index *index);
+int flow_index_add(struct flow_index *index, struct flow *flow); /* not 0: no memory */
+void flow_index_remove(struct flow_index *index, struct flow *flow);
+/* NULL: none of that name. */
+struct flow *flow_index_find(struct flow_index *index, const struct flow_key *key, uint32_t signature);
+/* The same of up to FLOW_BURST_MAX, whose lines of hints have been asked for before. */
+void flow_index_find_bulk(struct flow_index *index, const struct flow_key *const *keys, const uint32_t *signatures, unsigned count,
+                          struct flow **out);
+/* By the upper bits of the signature; the lower ones stand in the hint. */
+static inline uint32_t *flow_index_line(const struct flow_index *index, uint32_t signature)
+{
+	return index->hints + ((uint64_t)signature * index->lines >> 32) * FLOW_HINTS_LINE;
+}
+static inline size_t flow_index_bytes(const struct flow_index *index) { return (size_t)index->lines * FLOW_LINE; } /* of hints */
+
+static inline void flow_prefetch(const struct flow *flow)
+{
+	for (unsigned line = 0; line < sizeof(*flow) / FLOW_LINE; line++)
+		rte_prefetch0((const uint8_t *)flow + line * FLOW_LINE);
+}
 
 static inline uint32_t stream_seq(const struct flow *flow, enum side side, uint64_t offset)
 {

@@ -1,10 +1,9 @@
 /*
- * table.c - the table of flows: look-up, places, states, ageing.
+ * table.c - the table of flows: places, states, ageing.
  *
- * Flows stand in one array and do not move while they live; rte_hash, by the classifier's hash of their addresses and
- * ports, has pointers to their keys. The table is bounded; a SYN that finds no place is refused and counted. Under a
- * flood of SYNs the oldest embryonic flow gives way, so that established ones go on and new ones come through;
- * once the table is half full, no prefix of clients gets more than its share.
+ * Flows stand in one array and do not move while they live; index.c finds them. The table is bounded; a SYN that finds
+ * no place is refused and counted. Under a flood of SYNs the oldest embryonic flow gives way, so that established ones
+ * go on and new ones come through; once the table is half full, no prefix of clients gets more than its share.
  * Only this file frees a flow, and only through flow_remove.
  */
 #include "private.h"
@@ -15,13 +14,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include <rte_hash.h>
-#include <rte_prefetch.h>
 #include <rte_random.h>
 
 #define NO_PLACE UINT32_MAX
 
-#define FLOW_LINE 64
 #define SWEEP_AHEAD 8 /* places whose line comes while others are looked at */
 
 _Static_assert(sizeof(struct flow) == 3 * FLOW_LINE && offsetof(struct flow, seen_us) == FLOW_LINE, "ageing needs the second line alone");
@@ -55,34 +51,19 @@ const char *flow_state_name(enum flow_state state)
 	return state < FLOW_STATES ? state_names[state] : "?";
 }
 
-/* What is hashed are pointers; what is compared is what they point to. rte_hash compares with its unused place 0, too. */
-static int compare(const void *left, const void *right, size_t len)
+void *flow_memory_new(size_t bytes)
 {
-	const struct flow_key *const *a = left, *const *b = right;
-	(void)len;
-	if (!*a || !*b)
-		return 1;
-	uint64_t left_words[sizeof(**a) / 8], right_words[sizeof(**b) / 8], differ = 0;
-	memcpy(left_words, *a, sizeof(left_words)); /* without a call: this stands between a packet and its flow */
-	memcpy(right_words, *b, sizeof(right_words));
-	for (unsigned i = 0; i < sizeof(**a) / 8; i++)
-		differ |= left_words[i] ^ right_words[i];
-	return differ != 0;
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		return NULL;
+	madvise(memory, bytes, MADV_HUGEPAGE);
+	return memory;
 }
 
-static bool make_index(struct flow_table *table, const char *name, int socket)
+void flow_memory_free(void *memory, size_t bytes)
 {
-	struct rte_hash_parameters params = {
-		.name = name,
-		.entries = table->limits.flows_max,
-		.key_len = sizeof(struct flow_key *),
-		.socket_id = socket,
-		.extra_flag = RTE_HASH_EXTRA_FLAGS_EXT_TABLE, /* full means full, not an unlucky bucket */
-	};
-	table->hash = rte_hash_create(&params);
-	if (table->hash)
-		rte_hash_set_cmp_func(table->hash, compare);
-	return table->hash;
+	if (memory)
+		munmap(memory, bytes);
 }
 
 struct flow_table *flow_table_new(const char *name, const struct flow_limits *limits, const struct flow_ops *ops,
@@ -95,21 +76,16 @@ struct flow_table *flow_table_new(const char *name, const struct flow_limits *li
 	table->ops = *ops;
 	table->stats = stats;
 	table->ids = (uint64_t)worker << 56;
-	TAILQ_INIT(&table->embryonic);
+	TAILQ_INIT(&table->unanswered);
+	TAILQ_INIT(&table->answered);
 	for (unsigned row = 0; row < FLOW_SHARE_ROWS; row++)
 		table->share.seed[row] = (uint32_t)rte_rand();
-	if (!make_index(table, name, socket))
-		goto out;
 	table->places = limits->flows_max;
 	table->freed = NO_PLACE;
-	table->flows = mmap(NULL, table->places * sizeof(struct flow), PROT_READ | PROT_WRITE,
-	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); /* touched as it fills */
-	if (table->flows != MAP_FAILED) {
-		madvise(table->flows, table->places * sizeof(struct flow), MADV_HUGEPAGE); /* where the kernel has them: a miss of the TLB less a packet */
+	table->flows = flow_memory_new(table->places * sizeof(struct flow));
+	if (table->flows && flow_index_init(&table->index, name, table->flows, table->places, socket) == 0)
 		return table;
-	}
-	rte_hash_free(table->hash);
-out:
+	flow_memory_free(table->flows, table->places * sizeof(struct flow));
 	free(table);
 	return NULL;
 }
@@ -122,28 +98,14 @@ void flow_table_free(struct flow_table *table)
 		if (table->flows[i].used)
 			flow_remove(table, &table->flows[i]);
 	BUG_ON(table->count || table->held_total);
-	munmap(table->flows, table->places * sizeof(struct flow));
-	rte_hash_free(table->hash);
+	flow_index_dispose(&table->index);
+	flow_memory_free(table->flows, table->places * sizeof(struct flow));
 	free(table);
 }
 
 struct flow *flow_find(struct flow_table *table, const struct flow_key *key, uint32_t hash)
 {
-	void *found = NULL;
-	rte_hash_lookup_with_hash_data(table->hash, &key, flow_signature(key, hash), &found);
-	return found;
-}
-
-void flow_find_bulk(struct flow_table *table, const struct flow_key *const *keys, uint32_t *signatures, unsigned count, struct flow **out)
-{
-	const void *wanted[RTE_HASH_LOOKUP_BULK_MAX];
-	void *found[RTE_HASH_LOOKUP_BULK_MAX];
-	uint64_t hits = 0;
-	for (unsigned i = 0; i < count; i++)
-		wanted[i] = &keys[i];
-	rte_hash_lookup_with_hash_bulk_data(table->hash, wanted, signatures, count, &hits, found);
-	for (unsigned i = 0; i < count; i++)
-		out[i] = hits >> i & 1 ? found[i] : NULL;
+	return flow_index_find(&table->index, key, flow_signature(key, hash));
 }
 
 struct flow *flow_at(struct flow_table *table, uint32_t index)
@@ -162,8 +124,9 @@ static uint32_t percent_of(uint32_t percent, uint32_t all)
 
 static void leave_embryonic(struct flow_table *table, struct flow *flow)
 {
-	TAILQ_REMOVE(&table->embryonic, flow, embryonic);
+	TAILQ_REMOVE(flow->answered ? &table->answered : &table->unanswered, flow, embryonic);
 	table->embryonic_count--;
+	table->answered_count -= flow->answered;
 	flow->stream = NULL; /* they share its place */
 	flow->session = NULL;
 }
@@ -178,8 +141,9 @@ static bool make_room(struct flow_table *table, const struct flow_key *key)
 	}
 	bool full = table->count >= limits->flows_max;
 	if (table->embryonic_count && (full || table->embryonic_count >= percent_of(limits->embryonic_percent, limits->flows_max))) {
+		struct flow *oldest = TAILQ_FIRST(&table->unanswered);
 		stats_inc(table->stats, STAT_flows_evicted);
-		flow_remove(table, TAILQ_FIRST(&table->embryonic));
+		flow_remove(table, oldest);
 		full = false;
 	}
 	if (full)
@@ -213,8 +177,7 @@ struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, u
 	memset(flow, 0, sizeof(*flow));
 	flow->key = *key;
 	flow->hash = hash;
-	const struct flow_key *own = &flow->key;
-	if (rte_hash_add_key_with_hash_data(table->hash, &own, flow_signature(key, hash), flow)) {
+	if (flow_index_add(&table->index, flow)) {
 		give_place(table, flow);
 		stats_inc(table->stats, STAT_flows_refused);
 		return NULL;
@@ -224,7 +187,7 @@ struct flow *flow_insert(struct flow_table *table, const struct flow_key *key, u
 	flow->id = ++table->ids;
 	flow->opened_us = flow->seen_us = now_us;
 	flow->state = FLOW_HANDSHAKE;
-	TAILQ_INSERT_TAIL(&table->embryonic, flow, embryonic);
+	TAILQ_INSERT_TAIL(&table->unanswered, flow, embryonic);
 	table->embryonic_count++;
 	flow_share_take(&table->share, key->client);
 	table->count++;
@@ -243,14 +206,13 @@ void flow_finish(struct flow_table *table, struct flow *flow)
 
 void flow_remove(struct flow_table *table, struct flow *flow)
 {
-	const struct flow_key *own = &flow->key;
 	if (flow->state == FLOW_HANDSHAKE)
 		leave_embryonic(table, flow);
 	flow_offload_end(table, flow);
 	flow_finish(table, flow);
 	flow_stream_free(table, flow);
 	flow_share_give(&table->share, flow->key.client);
-	rte_hash_del_key_with_hash(table->hash, &own, flow_signature(own, flow->hash));
+	flow_index_remove(&table->index, flow);
 	if (flow->owned)
 		table->ops.release(table->ops.context, flow->hash);
 	give_place(table, flow);

@@ -185,7 +185,7 @@ static void bench(uint32_t n, struct rte_mempool *pool)
 	insert_and_remove(n, stats);
 	size_t before = micro_heap();
 	make_table(n, stats);
-	size_t index = micro_heap() - before;
+	size_t index = micro_heap() - before + flow_index_bytes(&table->index);
 	if (rte_pktmbuf_alloc_bulk(pool, mbufs, FRAMES_BURST))
 		micro_die("no packet buffers");
 	packets(n, mbufs, true);

@@ -10,6 +10,7 @@
 #include "micro.h"
 
 #include "../../unit/tls_peer.h"
+#include "flow/private.h"
 #include "frames.h"
 #include "micro_worker.h"
 
@@ -68,7 +69,7 @@ static void flows(struct rte_mempool *pool)
 	struct flow_table *table = flow_table_new("count", &limits, &none, stats, 0, SOCKET_ID_ANY);
 	if (!table)
 		micro_die("no memory for the table");
-	double hash = (double)(micro_heap() - before) / FLOWS;
+	double hash = (double)(micro_heap() - before + flow_index_bytes(&table->index)) / FLOWS;
 	flow_table_free(table);
 	stats_free(stats);
 	micro_print_one("bytes_flow_entry", 0, "B", (double)sizeof(struct flow));
