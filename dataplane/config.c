@@ -41,6 +41,7 @@ static const struct option options[] = {
 	{"limits", "flows", NUMBER, AT(flows), 64, 1u << 26, "65536"},
 	{"limits", "prefix_percent", NUMBER, AT(prefix_percent), 1, 100, "25"},
 	{"limits", "embryonic_percent", NUMBER, AT(embryonic_percent), 1, 100, "25"},
+	{"limits", "answered_percent", NUMBER, AT(answered_percent), 1, 100, "50"},
 	{"limits", "held_segments", NUMBER, AT(held_segments), 4, 1024, "64"},
 	{"limits", "takeovers", NUMBER, AT(takeovers), 1, 1u << 24, "4096"},
 	{"limits", "handshakes", NUMBER, AT(handshakes), 1, 1u << 20, "512"},

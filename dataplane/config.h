@@ -24,7 +24,7 @@ struct config {
 	unsigned cpus[CONFIG_CPUS_MAX], cpu_count;
 	char file_prefix[CONFIG_TEXT_MAX], bpf_dir[CONFIG_TEXT_MAX], image[CONFIG_TEXT_MAX], ca_file[CONFIG_TEXT_MAX],
 		events[CONFIG_TEXT_MAX];
-	uint32_t failure_memory_s, flows, prefix_percent, embryonic_percent, held_segments, takeovers, handshakes, buffer_mb;
+	uint32_t failure_memory_s, flows, prefix_percent, embryonic_percent, answered_percent, held_segments, takeovers, handshakes, buffer_mb;
 };
 
 /* One worker does all alone; several receive for themselves, or have an lcore for I/O before them. */

@@ -140,6 +140,7 @@ static struct worker *make_worker(struct fastpath *fastpath, const struct config
 	worker.flows.flows_max = config->flows;
 	worker.flows.prefix_percent = config->prefix_percent;
 	worker.flows.embryonic_percent = config->embryonic_percent;
+	worker.flows.answered_percent = config->answered_percent;
 	worker.flows.held_segments_max = config->held_segments;
 	worker.flows.held_segments_total_max = config->mbufs / 4 / config->workers;
 	worker.tcp = tcp_limits_default;

@@ -48,7 +48,8 @@ struct flow_key { /* addresses in network order, IPv4 as v4-mapped; ports and VL
 
 struct flow_limits {
 	uint32_t flows_max;
-	uint32_t embryonic_percent;       /* of flows_max, in HANDSHAKE: past it the oldest of them gives way */
+	uint32_t embryonic_percent;       /* of flows_max, in HANDSHAKE: past it the oldest of them gives way, ... */
+	uint32_t answered_percent;        /* ... and not one whose server has answered, while these are not more than this part of them */
 	uint32_t prefix_percent;          /* of flows_max, of one prefix of clients (IPv4 /24, IPv6 /48), once the table is half full */
 	uint32_t held_segments_max;       /* of one flow, both sides */
 	uint32_t held_segments_total_max; /* of one table: packet buffers that may be tied up */

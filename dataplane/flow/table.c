@@ -25,6 +25,7 @@ _Static_assert(sizeof(struct flow) == 3 * FLOW_LINE && offsetof(struct flow, see
 const struct flow_limits flow_limits_default = {
 	.flows_max = 65536,
 	.embryonic_percent = 25,
+	.answered_percent = 50,
 	.prefix_percent = 25,
 	.held_segments_max = 64,
 	.held_segments_total_max = 4096,
@@ -131,6 +132,35 @@ static void leave_embryonic(struct flow_table *table, struct flow *flow)
 	flow->session = NULL;
 }
 
+void flow_answered(struct flow_table *table, struct flow *flow)
+{
+	BUG_ON(flow->state != FLOW_HANDSHAKE || flow->answered);
+	TAILQ_REMOVE(&table->unanswered, flow, embryonic);
+	TAILQ_INSERT_TAIL(&table->answered, flow, embryonic);
+	flow->answered = true;
+	table->answered_count++;
+}
+
+/* For a newer embryonic flow: the oldest of those whose server has not answered; but of the answered ones while they are
+ * more than their share, or nobody else is there. With E places for both and a share of S:
+ * - Whoever sends SYNs in other people's names, from either side, gets no answer that fits without somebody on the other
+ *   port who sees them. Such a flood ends no answered handshake, and others only with E - S SYNs in one round trip to
+ *   their server.
+ * - A server may be an accomplice that answers everything, or an honest one with SYN cookies. That flood gets past the
+ *   share and then displaces itself: it ends no handshake that waits for its server, and an answered one only with S
+ *   answered SYNs in one round trip to its client.
+ * - Both at once have both prices to pay. One queue for all would be had for E SYNs in both round trips together, of
+ *   any kind: with S at half of E nothing is cheaper by more than half.
+ * What is ended so and goes on all the same is joined in the middle: the policy's `unknown` decides, not the flood. */
+static struct flow *gives_way(struct flow_table *table)
+{
+	uint32_t embryonic_max = percent_of(table->limits.embryonic_percent, table->limits.flows_max);
+	bool beyond = table->answered_count > percent_of(table->limits.answered_percent, embryonic_max);
+	if (!beyond && !TAILQ_EMPTY(&table->unanswered))
+		return TAILQ_FIRST(&table->unanswered);
+	return TAILQ_FIRST(&table->answered);
+}
+
 /* false: no place for this client. */
 static bool make_room(struct flow_table *table, const struct flow_key *key)
 {
@@ -141,8 +171,10 @@ static bool make_room(struct flow_table *table, const struct flow_key *key)
 	}
 	bool full = table->count >= limits->flows_max;
 	if (table->embryonic_count && (full || table->embryonic_count >= percent_of(limits->embryonic_percent, limits->flows_max))) {
-		struct flow *oldest = TAILQ_FIRST(&table->unanswered);
+		struct flow *oldest = gives_way(table);
 		stats_inc(table->stats, STAT_flows_evicted);
+		if (oldest->answered)
+			stats_inc(table->stats, STAT_flows_evicted_answered);
 		flow_remove(table, oldest);
 		full = false;
 	}

@@ -148,6 +148,7 @@ static void handshake(struct flow_table *table, struct flow *flow, enum side sid
 			client->wscale = server->wscale = 0;
 		server->edge = packet->ack + packet->window;
 		client->edge += packet->seq + 1; /* of its SYN: nothing compares with an edge of nowhere */
+		flow_answered(table, flow);
 		send_as_is(table, flow, SERVER, mbuf, packet);
 		return;
 	}

@@ -42,6 +42,7 @@
 	X(flows_refused, "SYNs without a place in the table") \
 	X(flows_refused_prefix, "SYNs refused: their prefix of clients has its share of the table") \
 	X(flows_evicted, "unfinished handshakes that gave way to newer ones") \
+	X(flows_evicted_answered, "... of them such as the server had answered") \
 	X(flows_aged, "flows removed for being idle") \
 	X(held_segments, "segments held for order or approval") \
 	X(rewritten_segments, "retransmissions sent on as their first copy") \

@@ -39,6 +39,21 @@ static void syn_flood(void **state)
 	is_refused_with_451();
 }
 
+static void syn_flood_spares_the_answered(void **state)
+{
+	const uint32_t client = 0x0a4d0505u;
+	(void)state;
+	other_syn(client, 2000);
+	SEG(.from = SERVER, .client = client, .port = 2000, .flags = SYN | ACK, .ack = 1, .options = syn_options, .options_len = 12);
+	for (uint32_t i = 0; i < 5000; i++)
+		other_syn(0x0b000001u + (i << 8), 1000);
+	SEG(.from = CLIENT, .client = client, .port = 2000, .seq = 1, .ack = 1);
+	MOVED(flows_evicted_answered, 0);
+	MOVED(flows_joined, 0);
+	assert_int_equal(s.worker->flows->answered_count, 0); /* it is one of those that are watched */
+	assert_int_equal(s.worker->flows->embryonic_count, SCENE_FLOWS / 4 - 1);
+}
+
 static void embryonic_flows_age(void **state)
 {
 	(void)state;
@@ -294,7 +309,7 @@ static void dialogue_that_stands_still(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest rows[] = {
-		ROW(syn_flood), ROW(embryonic_flows_age), ROW(one_host_takes_the_table), ROW(joined_flows_of_one_packet),
+		ROW(syn_flood), ROW(syn_flood_spares_the_answered), ROW(embryonic_flows_age), ROW(one_host_takes_the_table), ROW(joined_flows_of_one_packet),
 		ROW(held_segments_of_one_flow),
 		cmocka_unit_test_setup_teardown(held_segments_of_many_flows, scene_open_few_held, scene_close),
 		cmocka_unit_test_setup_teardown(takeovers_exhausted_overload_reset, scene_open_no_takeovers, scene_close),

@@ -1,6 +1,8 @@
 /* flow/table.c: places, limits, ageing, and the edges between states. */
 #include "flow_harness.h"
 
+#include "flow/private.h"
+
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,6 +62,116 @@ static void the_oldest_embryonic_flow_gives_way(void **state)
 	assert_int_equal(h.established, 1);
 	h_packet((struct seg){.from = CLIENT, .port = 2000, .flags = PACKET_ACK, .seq = 1, .ack = 1});
 	assert_int_equal(h.joined, 1);
+}
+
+static void syns(uint16_t port, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		h_packet((struct seg){.from = CLIENT, .port = (uint16_t)(port + i), .flags = PACKET_SYN});
+	h.sent_count = 0;
+}
+
+static void answer(uint16_t port) { h_packet((struct seg){.from = SERVER, .port = port, .flags = PACKET_SYN | PACKET_ACK, .ack = 1}); }
+
+static void answered_syns(uint16_t port, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		syns((uint16_t)(port + i), 1);
+		answer((uint16_t)(port + i));
+	}
+	h.sent_count = 0;
+}
+
+/* Does its client's ACK complete it, or is it not known any more? */
+static bool completes(uint16_t port)
+{
+	unsigned established = h.established, joined = h.joined;
+	h_packet((struct seg){.from = CLIENT, .port = port, .flags = PACKET_ACK, .seq = 1, .ack = 1});
+	assert_int_equal(h.established - established + h.joined - joined, 1);
+	return h.established > established;
+}
+
+static void what_the_server_has_answered_outlives_a_flood(void **state)
+{
+	(void)state;
+	answered_syns(2000, 8); /* their share: half of 25 % of 64 */
+	syns(3000, 40);
+	assert_int_equal(stats_get(h.stats, STAT_flows_evicted), 32);
+	assert_int_equal(stats_get(h.stats, STAT_flows_evicted_answered), 0);
+	for (uint16_t i = 0; i < 8; i++)
+		assert_true(completes((uint16_t)(2000 + i)));
+	assert_false(completes(3000));
+	answer(3039);
+	assert_true(completes(3039)); /* the youngest of those that had no answer */
+}
+
+/* What is more than the share goes first, so that those without an answer keep the rest. */
+static void answered_handshakes_keep_no_more_than_their_share(void **state)
+{
+	(void)state;
+	answered_syns(2000, 16);
+	syns(3000, 100);
+	assert_int_equal(h.table->embryonic_count, 16);
+	assert_int_equal(h.table->answered_count, 8);
+	assert_int_equal(stats_get(h.stats, STAT_flows_evicted), 100);
+	assert_int_equal(stats_get(h.stats, STAT_flows_evicted_answered), 8);
+	assert_false(completes(2007));
+	assert_true(completes(2008));
+}
+
+/* Servers that answer everything, accomplices or SYN cookies: their flood ends answered handshakes alone. */
+static void a_flood_that_is_answered_spares_who_waits_for_an_answer(void **state)
+{
+	(void)state;
+	syns(2000, 1);
+	answered_syns(3000, 100);
+	assert_int_equal(stats_get(h.stats, STAT_flows_evicted_answered), 100 - 15);
+	answer(2000);
+	assert_true(completes(2000));
+	assert_int_equal(h.table->embryonic_count, h.table->answered_count);
+	assert_true(completes(3099));
+}
+
+static int small_all_answered(void **state)
+{
+	struct flow_limits limits = flow_limits_default;
+	(void)state;
+	limits.flows_max = 64;
+	limits.answered_percent = 100;
+	return h_setup_limits(&limits);
+}
+
+/* Within their share they give way when there is nobody else: the table stays bounded. */
+static void the_oldest_answered_gives_way_where_all_are_answered(void **state)
+{
+	(void)state;
+	answered_syns(2000, 16);
+	syns(3000, 1);
+	assert_int_equal(stats_get(h.stats, STAT_flows_evicted_answered), 1);
+	assert_false(completes(2000));
+	assert_true(completes(2001));
+}
+
+/* Nobody blindly, nobody from the client's own side, and no answer twice. */
+static void only_an_answer_that_fits_the_syn_counts(void **state)
+{
+	(void)state;
+	syns(2000, 3);
+	h_packet((struct seg){.from = SERVER, .port = 2000, .flags = PACKET_SYN | PACKET_ACK, .ack = 2});
+	h_packet((struct seg){.from = SERVER, .port = 2000, .flags = PACKET_SYN | PACKET_ACK, .ack = 1, .wrong_side = true});
+	h_packet((struct seg){.from = SERVER, .port = 2000, .flags = PACKET_SYN | PACKET_ACK, .ack = 1, .bad_checksum = true});
+	h_packet((struct seg){.from = SERVER, .port = 2000, .flags = PACKET_ACK, .ack = 1});
+	assert_int_equal(h.table->answered_count, 0);
+	answer(2001);
+	answer(2002);
+	answer(2001); /* again: it does not get younger by it */
+	assert_int_equal(h.table->answered_count, 2);
+	assert_int_equal(TAILQ_FIRST(&h.table->answered)->key.client_port, 2001);
+	h_packet((struct seg){.from = SERVER, .port = 2002, .flags = PACKET_RST | PACKET_ACK, .ack = 1});
+	assert_int_equal(h.table->answered_count, 1);
+	assert_true(completes(2001));
+	assert_int_equal(h.table->answered_count, 0);
+	assert_int_equal(h.table->embryonic_count, 1);
 }
 
 static void a_prefix_gets_its_share_of_a_half_full_table(void **state)
@@ -176,6 +288,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_full_table_refuses_and_counts, small_without_shares, h_teardown),
 		cmocka_unit_test_setup_teardown(the_oldest_embryonic_flow_gives_way, small, h_teardown),
+		cmocka_unit_test_setup_teardown(what_the_server_has_answered_outlives_a_flood, small, h_teardown),
+		cmocka_unit_test_setup_teardown(answered_handshakes_keep_no_more_than_their_share, small, h_teardown),
+		cmocka_unit_test_setup_teardown(a_flood_that_is_answered_spares_who_waits_for_an_answer, small, h_teardown),
+		cmocka_unit_test_setup_teardown(the_oldest_answered_gives_way_where_all_are_answered, small_all_answered, h_teardown),
+		cmocka_unit_test_setup_teardown(only_an_answer_that_fits_the_syn_counts, small, h_teardown),
 		cmocka_unit_test_setup_teardown(a_prefix_gets_its_share_of_a_half_full_table, small, h_teardown),
 		cmocka_unit_test_setup_teardown(idle_flows_age_out, h_setup, h_teardown),
 		cmocka_unit_test_setup_teardown(an_embryonic_flow_ages_from_its_first_syn, h_setup, h_teardown),

@@ -62,16 +62,18 @@ static void defaults(void **state)
 	assert_int_equal(config.flows, 65536);
 	assert_int_equal(config.prefix_percent, 25);
 	assert_int_equal(config.embryonic_percent, 25);
+	assert_int_equal(config.answered_percent, 50);
 	assert_int_equal(config.held_segments, 64);
 }
 
 static void limits(void **state)
 {
 	(void)state;
-	takes(PORTS_GIVEN "[limits]\nflows = 1100000\nprefix_percent = 10\nembryonic_percent = 100\nheld_segments = 4\n");
+	takes(PORTS_GIVEN "[limits]\nflows = 1100000\nprefix_percent = 10\nembryonic_percent = 100\nanswered_percent = 40\nheld_segments = 4\n");
 	assert_int_equal(config.flows, 1100000);
 	assert_int_equal(config.prefix_percent, 10);
 	assert_int_equal(config.embryonic_percent, 100);
+	assert_int_equal(config.answered_percent, 40);
 	assert_int_equal(config.held_segments, 4);
 	refuses(PORTS_GIVEN "[limits]\nprefix_percent = 101\n", ":5:", "a number from 1 to 100");
 	refuses(PORTS_GIVEN "[limits]\nheld_segments = 0\n", ":5:", "a number from 4 to 1024");
