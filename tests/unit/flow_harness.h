@@ -115,7 +115,7 @@ static void h_closed(void *context, struct flow *flow) { (void)context; (void)fl
 static bool h_hold(void *context, uint32_t hash)
 {
 	(void)context;
-	assert_int_equal(hash, 7);
+	assert_true(hash == 7 || !h.holds);
 	h.asked++;
 	h.held += h.holds;
 	return h.holds;
