@@ -246,10 +246,9 @@ static void decide(struct worker *worker, struct session *session)
 bool worker_clear_allowed(const struct worker *worker, const struct flow *flow)
 {
 	const struct image_header *header = policy_image_header(worker->image);
-	const struct session *session = flow_session(flow);
 	struct policy_parties parties = worker_parties(flow);
-	uint32_t offered = session && session->smtp ? session->smtp->capabilities : 0; /* what nobody has asked for is missed, too */
-	struct policy_facts facts = {.stripped = takeover_stripped(worker->image, &parties, offered)};
+	/* Clear text is no TLS, whatever was offered. */
+	struct policy_facts facts = {.stripped = takeover_had_tls(worker->image, &parties)};
 	if (policy_effect(decide_by(worker, flow, &facts).decision) != POLICY_ALLOW)
 		return false;
 	return worker_rules(worker, flow).rule->level == LEVEL_NONE ||

@@ -195,7 +195,7 @@ static void take_posture(struct probes *probes, struct place *place, struct prob
 	probes->counts.failed += !posture->reached;
 	place->failures = posture->reached ? 0 : place->failures + 1;
 	place->untold = true;
-	if (posture->starttls)
+	if (posture->version) /* a server that offers STARTTLS and never goes through with it loses nothing by not offering it */
 		seen_note(probes->seen, place->addr, posture->at, SEEN_PROBE, posture->at);
 	if (keeps) {
 		memcpy(place->posture.error, posture->error, sizeof(posture->error));

@@ -132,6 +132,12 @@ static const struct event_facts *probed_facts(struct scene *s)
 	return facts;
 }
 
+/* Was TLS had there before? */
+static bool was_had(const struct scene *s)
+{
+	return s->session->stripped || (!s->session->inbound && policy_seen_at(s->image, s->session->server));
+}
+
 /* TLS is begun: what comes of it is known from elsewhere, or taken to be well. */
 static void upgrade(struct scene *s)
 {
@@ -144,6 +150,7 @@ static void upgrade(struct scene *s)
 	s->facts.tls = known ? known->tls : FACT_TLS_UP;
 	s->facts.version = known ? known->version : VERSION_ASSUMED;
 	s->facts.chain = known ? known->chain : CHAIN_TRUSTED;
+	s->facts.stripped |= s->facts.tls == FACT_TLS_REFUSED && was_had(s);
 }
 
 /* ---- answers ---- */
@@ -219,7 +226,7 @@ static void replay_clear(struct scene *s, struct replay *out)
 	struct policy_rules rules = policy_rules_of(s->image, &s->parties);
 
 	s->facts.offered = session->offered;
-	s->facts.stripped = session->stripped || (!session->offered && !session->inbound && policy_seen_at(s->image, session->server));
+	s->facts.stripped = !session->offered && was_had(s);
 	struct policy_verdict verdict = with_minimum(s, decide(s, rules.rule, NULL), NULL);
 	if (!policy_is_final(verdict.decision) && session->offered && policy_rules_want_tls(&rules, s->parties.flow_hash)) {
 		upgrade(s);

@@ -36,7 +36,7 @@ static const char *reason_words(enum policy_reason reason)
 	case REASON_DNSSEC: return "TLSA records are bogus, or the DNS does not answer";
 	case REASON_DANE_REQUIRED: return "no TLSA records that DNSSEC vouches for";
 	case REASON_STS_MX: return "server is not among those of the MTA-STS policy";
-	case REASON_STRIPPED: return "STARTTLS offered before, and no longer";
+	case REASON_STRIPPED: return "TLS was had there before, and no longer";
 	case REASON_STS_FETCH: return "MTA-STS policy cannot be fetched";
 	case REASON_STS_INVALID: return "MTA-STS policy is invalid";
 	case REASON_STS_WEBPKI: return "MTA-STS policy's web server has no valid certificate";

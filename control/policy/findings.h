@@ -12,7 +12,7 @@
  *   TLSv1.2=taken@TIME ...": of each, whether the server takes it and since when that is known; cipher chain (trusted, untrusted,
  *   self-signed, expired ...) names "mx1.a.example *.a.example" cert key (SHA-256, hex) not_after dane (none, matched, no-match, name-mismatch,
  *   expired, invalid) error: why there is no more than that
- * seen:<address>       time: STARTTLS was last seen there; how: probe or session; by: the appliance
+ * seen:<address>       time: TLS was last had there by STARTTLS; how: probe or session; by: the appliance
  */
 #ifndef WAXSEAL_CONTROL_FINDINGS_H
 #define WAXSEAL_CONTROL_FINDINGS_H

@@ -157,7 +157,7 @@ static enum policy_reason judge_may(const struct image_rule *rule, const struct 
 {
 	if (facts->tls == FACT_TLS_FAILED)
 		return REASON_HANDSHAKE;
-	if (facts->stripped && facts->tls == FACT_TLS_NONE && rule->stripped == STRIPPED_REFUSE)
+	if (facts->stripped && facts->tls != FACT_TLS_UP && rule->stripped == STRIPPED_REFUSE)
 		return REASON_STRIPPED;
 	return reason_of_allowed(facts);
 }

@@ -74,7 +74,7 @@ struct policy_facts {
 	bool mx_secure;    /* and of its MX record */
 	enum policy_dane dane; /* the certificate against them */
 	bool mx_foreign;   /* the rule is of MTA-STS, and the server's MX name meets none of its patterns (RFC 8461, section 4.1) */
-	bool stripped;     /* STARTTLS is not offered where it was seen before */
+	bool stripped;     /* TLS was had at this server before, and now STARTTLS is not offered, or is answered with no 220 */
 };
 
 /* ---- decisions ---- */
@@ -100,7 +100,7 @@ enum policy_reason {
 	REASON_DNSSEC,         /* the TLSA records are bogus, or the DNS did not answer */
 	REASON_DANE_REQUIRED,  /* dane-only, and there are no records that DNSSEC vouches for */
 	REASON_STS_MX,         /* the server is none of those that the MTA-STS policy names */
-	REASON_STRIPPED,       /* no STARTTLS in the EHLO reply, where it was seen before */
+	REASON_STRIPPED,       /* no STARTTLS in the EHLO reply, or no 220 to it, where TLS was had before */
 	REASON_STS_FETCH, REASON_STS_INVALID, REASON_STS_WEBPKI, /* counted, never decided: the domain's MTA-STS policy could not be had */
 	POLICY_REASONS
 };

@@ -40,7 +40,7 @@ static const struct reply_words words[POLICY_REASONS] = {
 	[REASON_DNSSEC] = {"451 4.7.5", "554 5.7.5", "TLSA records wanted by", ", the DNS has no valid answer for ", ""},
 	[REASON_DANE_REQUIRED] = {"451 4.7.5", "554 5.7.5", "TLSA records required by", ", DNSSEC has none for ", ""},
 	[REASON_STS_MX] = {"451 4.7.5", "554 5.7.5", "Server refused by", ", which does not name ", ""},
-	[REASON_STRIPPED] = {"451 4.7.4", "554 5.7.4", "TLS required by", ", offered before and no longer by ", ""},
+	[REASON_STRIPPED] = {"451 4.7.4", "554 5.7.4", "TLS required by", ", given before and no longer by ", ""},
 	[REASON_UNSUPPORTED] = {"451 4.7.5", "554 5.7.5", "Proof required by", " cannot be checked yet for ", ""},
 	[REASON_BLOCKED] = {"451 4.7.1", "554 5.7.1", "Delivery refused by", ", server ", ""},
 };

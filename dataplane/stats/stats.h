@@ -59,7 +59,7 @@
 	X(tls_memory_hits, "sessions let through in clear because TLS failed there before (level may)") \
 	X(challenge_acks, "RFC 5961 challenge ACKs sent") \
 	X(injections, "sessions cut for plaintext behind STARTTLS") \
-	X(stripped, "servers that offered STARTTLS before and no longer do") \
+	X(stripped, "sessions with servers where TLS was had before, and now is not offered or refused") \
 	X(nonsmtp, "port-25 connections that are not SMTP") \
 	X(drop_checksum, "dropped: bad checksum") \
 	X(drop_malformed, "dropped: malformed headers") \
@@ -153,7 +153,7 @@ struct stats_event {
 	uint8_t client[16], server[16];
 	uint16_t client_port;
 	uint8_t direction, end, reason, tls_version_index;
-	bool stripped;            /* STARTTLS was seen at this server before, and was not offered */
+	bool stripped;            /* TLS was had at this server before, and now STARTTLS was not offered, or refused */
 	uint32_t flow_hash;       /* places the flow for `percent` */
 	struct stats_facts facts;
 	char destination[64], rule[64], server_name[64], cipher[48], detail[128];

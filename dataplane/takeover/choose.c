@@ -17,11 +17,17 @@ _Static_assert((int)TLS_DANE_UNSEEN == (int)DANE_UNSEEN && (int)TLS_DANE_MATCHED
                (int)TLS_DANE_NO_MATCH == (int)DANE_NO_MATCH && (int)TLS_DANE_NAME_MISMATCH == (int)DANE_NAME_MISMATCH &&
                (int)TLS_DANE_EXPIRED == (int)DANE_EXPIRED && (int)TLS_DANE_INVALID == (int)DANE_INVALID, "and of DANE");
 
-/* What wants TLS here can do without it. */
-static bool may_alone(const struct policy_rules *rules, uint32_t flow_hash)
+/* Level may can do without TLS; not where TLS was had before and the rule minds, or breaking a handshake were a way to strip. */
+static bool can_do_without(const struct image_rule *rule, bool had_before)
 {
-	return (rules->rule->level == LEVEL_MAY || !policy_wants_tls(rules->rule, flow_hash)) &&
-	       (!rules->minimum || rules->minimum->level == LEVEL_MAY || !policy_wants_tls(rules->minimum, flow_hash));
+	return rule->level == LEVEL_MAY && !(had_before && rule->stripped == STRIPPED_REFUSE);
+}
+
+/* What wants TLS here can do without it. */
+static bool may_alone(const struct policy_rules *rules, uint32_t flow_hash, bool had_before)
+{
+	return (can_do_without(rules->rule, had_before) || !policy_wants_tls(rules->rule, flow_hash)) &&
+	       (!rules->minimum || can_do_without(rules->minimum, had_before) || !policy_wants_tls(rules->minimum, flow_hash));
 }
 
 /* By what is known before any TLS, and before a recipient. */
@@ -37,9 +43,14 @@ static struct policy_verdict decide_unseen(const struct policy_image *image, con
 	return (struct policy_verdict){rule, policy_decide(rule, &facts, parties->flow_hash)};
 }
 
+bool takeover_had_tls(const struct policy_image *image, const struct policy_parties *parties)
+{
+	return !parties->inbound && policy_seen_at(image, parties->server_addr);
+}
+
 bool takeover_stripped(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities)
 {
-	return !(capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN)) && !parties->inbound && policy_seen_at(image, parties->server_addr);
+	return !(capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN)) && takeover_had_tls(image, parties);
 }
 
 struct takeover_choice takeover_choose(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities,
@@ -49,7 +60,7 @@ struct takeover_choice takeover_choose(const struct policy_image *image, const s
 	struct policy_rules rules = policy_rules_of(image, parties);
 	bool maybe_offered = capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN);
 	bool recipients_matter = parties->inbound ? header->enforced_inbound_rules : header->enforced_domain_rules;
-	bool stripped = takeover_stripped(image, parties, capabilities);
+	bool stripped = takeover_stripped(image, parties, capabilities), had_before = takeover_had_tls(image, parties);
 	struct policy_facts facts = {.offered = capabilities & SMTP_CAP_STARTTLS, .stripped = stripped};
 	struct policy_verdict verdict = decide_unseen(image, rules.rule, parties, &facts);
 
@@ -61,7 +72,7 @@ struct takeover_choice takeover_choose(const struct policy_image *image, const s
 		return choice;
 	}
 	if (policy_rules_want_tls(&rules, parties->flow_hash) && maybe_offered) {
-		choice.remembered = may_alone(&rules, parties->flow_hash) && takeover_memory_holds(memory, parties->server_addr, now_us);
+		choice.remembered = may_alone(&rules, parties->flow_hash, had_before) && takeover_memory_holds(memory, parties->server_addr, now_us);
 		if (!choice.remembered) {
 			choice.action = TAKEOVER_CHOOSE_UPGRADE;
 			return choice;
@@ -188,7 +199,9 @@ bool recipient_wants_upgrade(const struct takeover *t, const struct image_rule *
 		return false;
 	if (t->facts.tls != FACT_TLS_NONE || !tls_maybe_offered(t) || !policy_wants_tls(rule, t->params.flow_hash))
 		return false;
-	return rule->level != LEVEL_MAY || !takeover_memory_holds(t->env->memory, t->params.server_addr, t->now_us);
+	struct policy_parties parties = session_parties(t);
+	return !can_do_without(rule, takeover_had_tls(image_of(t), &parties)) ||
+	       !takeover_memory_holds(t->env->memory, t->params.server_addr, t->now_us);
 }
 
 /* A name of the DNS rather than "localhost" or an address: what SNI takes (RFC 6066, section 3). */

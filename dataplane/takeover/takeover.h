@@ -50,7 +50,9 @@ struct takeover_env {
 #define TAKEOVER_CAP_UNKNOWN (1u << 31)
 
 /* What is to be done with a session in clear that is about to send mail; a session taken over asks at each MAIL. */
-/* STARTTLS is not offered, and was seen at this server before. */
+/* TLS was had at this server before. Servers inside are nobody's to remember. */
+bool takeover_had_tls(const struct policy_image *image, const struct policy_parties *parties);
+/* ... and STARTTLS is not offered. */
 bool takeover_stripped(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities);
 
 struct takeover_choice {

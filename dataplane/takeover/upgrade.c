@@ -84,6 +84,9 @@ static void begin_tls(struct takeover *t)
 static void starttls_replied(struct takeover *t, uint16_t code)
 {
 	if (code != 220) {
+		struct policy_parties parties = session_parties(t);
+		if (takeover_had_tls(t->env->image(t->env->context), &parties)) /* as good as not offered */
+			note_stripped(t);
 		t->facts.tls = FACT_TLS_REFUSED;
 		set_detail(t, "the server answered STARTTLS with %u", code);
 		enter_upstream(t, UPSTREAM_CLEAR);

@@ -233,14 +233,13 @@ static void odd_where_only_a_domain_wants_tls(void **state)
 	POLICY("* level=may", "hospital.example level=encrypt");
 	CUT_AS_ODD("NOOP \0\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<a@hospital.example>\r\n");
 }
-static void odd_where_starttls_is_missed(void **state)
+static void odd_behind(const char *hello_reply)
 {
 	static const char *const lines[] = {"* level=may stripped=refuse", NULL};
 	struct discovered_seen seen = {.at = 1699999999};
 	struct discovered found = {.seen = &seen, .seen_count = 1};
-	(void)state;
 	POLICY("* level=may stripped=refuse");
-	hello(OFFERS_NOTHING);
+	hello(hello_reply);
 	memcpy(seen.addr, scene_flow()->key.server, 16);
 	struct policy_image *image = image_of_findings(lines, &found);
 	worker_set_image(s.worker, image);
@@ -250,6 +249,16 @@ static void odd_where_starttls_is_missed(void **state)
 	never_heard(SERVER, "MAIL");
 	MOVED(nonsmtp, 1);
 	is_cut();
+}
+static void odd_where_starttls_is_missed(void **state)
+{
+	(void)state;
+	odd_behind(OFFERS_NOTHING);
+}
+static void odd_where_tls_was_had(void **state)
+{
+	(void)state;
+	odd_behind(OFFERS);
 }
 static void thousands_of_noops(void **state)
 {
@@ -413,7 +422,8 @@ int main(int argc, char **argv)
 		ROW(verbs_in_any_case), ROW(blanks_before_the_verb), ROW(mail_without_a_blank), ROW(mail_behind_an_empty_line), ROW(parameters_in_any_case),
 		ROW(rcpt_without_mail), ROW(xclient_before_mail), ROW(octet_by_octet), ROW(bare_lf_lines),
 		ROW(bare_cr_lines), ROW(nul_in_a_command), ROW(eight_bit_verb), ROW(line_without_end), ROW(odd_where_clear_is_allowed),
-		ROW(odd_where_only_a_domain_wants_tls), ROW(odd_where_starttls_is_missed), ROW(thousands_of_noops), ROW(thousands_of_noops_without_a_reply),
+		ROW(odd_where_only_a_domain_wants_tls), ROW(odd_where_starttls_is_missed), ROW(odd_where_tls_was_had),
+		ROW(thousands_of_noops), ROW(thousands_of_noops_without_a_reply),
 		ROW(another_protocol_first_then_smtp), ROW(greeting_that_is_none_then_smtp), ROW(another_protocol_passes),
 		ROW(replies_with_differing_codes), ROW(starttls_offered_in_the_greeting), ROW(greeting_of_250), ROW(two_replies_to_one_command),
 		ROW(endless_reply), ROW(ehlo_pipelined_with_mail), ROW(commands_before_the_greeting), ROW(fin_of_the_server_before_mail),

@@ -139,6 +139,38 @@ static void test_client_prefixes_and_inbound(void **state)
 	recipient_is(0, REPLAY_REJECTED, "inbound:a.example", REASON_CLEAR_SESSION, "530 5.7.0 Must issue");
 }
 
+/* What a session met with 454 is met by a rule that minds it, where TLS was had before. */
+static void test_454_where_tls_was_had(void **state)
+{
+	static const char *const refuse[] = {"* may stripped=refuse", NULL}, *const observe[] = {"* may stripped=refuse mode=observe", NULL};
+	struct discovered_seen seen = {.at = 1799999999};
+	struct discovered found = {.seen = &seen, .seen_count = 1};
+
+	(void)state;
+	memcpy(seen.addr, server, 16);
+	SCENE("* may stripped=refuse");
+	up.tls = FACT_TLS_REFUSED;
+	run();
+	assert_int_equal(replay.mail.fate, REPLAY_CLEAR); /* of that server nothing is known */
+	policy_image_close(image);
+	image = image_of_findings(refuse, &found);
+	run();
+	assert_int_equal(replay.mail.fate, REPLAY_DEFERRED);
+	assert_int_equal(replay.mail.decision.reason, REASON_STRIPPED);
+	up.tls = FACT_TLS_UP;
+	session.stripped = true; /* then; now it upgrades */
+	run();
+	assert_int_equal(replay.mail.fate, REPLAY_UPGRADED);
+	policy_image_close(image);
+	image = image_of_findings(observe, &found);
+	run();
+	assert_int_equal(replay.mail.decision.reason, REASON_CLEAR_ALLOWED); /* STARTTLS is offered, and nobody tries it */
+	session.offered = false;
+	run();
+	assert_int_equal(replay.mail.decision.reason, REASON_STRIPPED);
+	assert_int_equal(replay.mail.fate, REPLAY_CLEAR);
+}
+
 static int end(void **state)
 {
 	(void)state;
@@ -152,6 +184,7 @@ int main(void)
 		cmocka_unit_test(test_the_destination_decides_at_mail), cmocka_unit_test(test_a_recipient_brings_tls_for_those_behind_it),
 		cmocka_unit_test(test_what_nobody_has_seen), cmocka_unit_test(test_names_that_were_not_kept), cmocka_unit_test(test_observed),
 		cmocka_unit_test(test_clients_own_tls), cmocka_unit_test(test_client_prefixes_and_inbound),
+		cmocka_unit_test(test_454_where_tls_was_had),
 	};
 	return cmocka_run_group_tests_name("cli_replay", tests, NULL, end);
 }

@@ -166,10 +166,28 @@ static void stripping_is_refused_where_the_rule_says_so(void **state)
 	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_STRIPPED);
 	assert_int_equal(policy_decide(&rule, &facts, 0).action, POLICY_DEFER);
 	assert_int_equal(policy_decide(&rule, &clear, 0).reason, REASON_CLEAR_ALLOWED);
+	facts.offered = true;
+	facts.tls = FACT_TLS_REFUSED; /* 454 */
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_STRIPPED);
+	rule.on_fail = ON_FAIL_REJECT;
+	assert_int_equal(policy_decide(&rule, &facts, 0).action, POLICY_REJECT);
+	facts.stripped = false;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_CLEAR_ALLOWED);
+	facts.stripped = true;
+	rule.stripped = STRIPPED_PASS;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_CLEAR_ALLOWED);
+	rule.stripped = STRIPPED_REFUSE;
+	facts.tls = FACT_TLS_FAILED;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_HANDSHAKE);
+	facts.tls = FACT_TLS_UP;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_UPGRADED);
+	facts.tls = FACT_TLS_REFUSED;
 	rule.level = LEVEL_NONE;
 	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_CLEAR_ALLOWED);
 	rule.level = LEVEL_DANE;
 	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_STRIPPED);
+	rule.level = LEVEL_ENCRYPT;
+	assert_int_equal(policy_decide(&rule, &facts, 0).reason, REASON_STARTTLS_REFUSED);
 }
 
 static void reject_is_for_what_no_retry_cures(void **state)

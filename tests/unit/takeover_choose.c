@@ -188,11 +188,33 @@ static void test_stripping_is_seen_and_refused_where_asked(void **state)
 	assert_int_equal(choose(SMTP_CAP_PIPELINING, true), TAKEOVER_CHOOSE_PASS); /* servers inside are nobody's to remember */
 }
 
+/* Else whoever breaks one handshake has the retry in clear. */
+static void test_a_failed_handshake_is_no_way_round_stripping(void **state)
+{
+	struct policy_parties parties = {w.params.client_addr, w.params.server_addr, false, 7};
+
+	(void)state;
+	scene_begin();
+	takeover_memory_note(w.env.memory, w.params.server_addr, w.now);
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may");
+	assert_true(takeover_choose(w.image, &parties, SMTP_CAP_STARTTLS, w.env.memory, w.now).remembered);
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may stripped=refuse");
+	assert_int_equal(choose(SMTP_CAP_STARTTLS, false), TAKEOVER_CHOOSE_UPGRADE);
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may", "client:10.77.0.0/16 level=may stripped=refuse");
+	assert_int_equal(choose(SMTP_CAP_STARTTLS, false), TAKEOVER_CHOOSE_UPGRADE);
+	POLICY("* level=may stripped=refuse"); /* TLS was never had there */
+	assert_true(takeover_choose(w.image, &parties, SMTP_CAP_STARTTLS, w.env.memory, w.now).remembered);
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may mode=observe", "bound.example level=may stripped=refuse", "other.example level=may");
+	assert_true(recipient_wants_upgrade(w.t, recipient_rule(w.t, "bound.example"), "bound.example"));
+	assert_false(recipient_wants_upgrade(w.t, recipient_rule(w.t, "other.example"), "other.example"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SCENE(test_what_the_dns_refuses_needs_no_tls), SCENE(test_servername_by_the_dns), SCENE(test_a_ceiling_of_what_is_offered),
 		SCENE(test_the_mx_is_matched_whatever_sni_says), SCENE(test_stripping_is_seen_and_refused_where_asked),
+		SCENE(test_a_failed_handshake_is_no_way_round_stripping),
 		SCENE(test_every_level), SCENE(test_domain_rules_make_it_wait), SCENE(test_clients_minimum),
 		SCENE(test_offer_is_what_both_ask_for), SCENE(test_memory_only_under_may), SCENE(test_servername),
 	};

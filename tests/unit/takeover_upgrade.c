@@ -76,6 +76,69 @@ static void test_454_under_may_goes_on_in_clear(void **state)
 	hears(CLIENT, "");
 }
 
+/* A way to strip that leaves the EHLO reply alone. */
+static void test_454_where_tls_was_had_is_stripping(void **state)
+{
+	(void)state;
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may stripped=refuse on_fail=reject");
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "STARTTLS\r\n");
+	says(SERVER, "454 4.7.0 not now\r\n");
+	assert_memory_equal(w.heard[CLIENT], "554 5.7.4 TLS required by policy may for ", 41);
+	hears(SERVER, "");
+	assert_int_equal(outcome().end, END_REJECTED);
+	assert_int_equal(outcome().reason, REASON_STRIPPED);
+	assert_int_equal(outcome().facts.tls, FACT_TLS_REFUSED);
+	assert_true(outcome().stripped);
+	assert_int_equal(stats_get(w.env.stats, STAT_stripped), 1);
+	assert_int_equal(stats_destination(w.env.stats, "*")->reasons[REASON_STRIPPED], 1);
+}
+
+static void test_454_where_tls_was_had_is_counted_where_it_passes(void **state)
+{
+	(void)state;
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may");
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "STARTTLS\r\n");
+	says(SERVER, "454 4.7.0 not now\r\n");
+	hears(SERVER, MAIL);
+	assert_true(outcome().stripped);
+	assert_int_equal(stats_get(w.env.stats, STAT_stripped), 1);
+}
+
+/* Nothing is known of that server: it may be like that. */
+static void test_454_of_a_server_without_a_past(void **state)
+{
+	(void)state;
+	POLICY("* level=may stripped=refuse");
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "STARTTLS\r\n");
+	says(SERVER, "454 4.7.0 not now\r\n");
+	hears(SERVER, MAIL);
+	assert_false(outcome().stripped);
+	assert_int_equal(stats_get(w.env.stats, STAT_stripped), 0);
+}
+
+/* The recipient's rule alone asks for it, after the destination's has let MAIL pass. */
+static void test_454_is_stripping_for_the_recipient_that_minds(void **state)
+{
+	(void)state;
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may mode=observe", "bound.example level=may stripped=refuse");
+	scene_begin();
+	says(CLIENT, MAIL);
+	w.heard_len[CLIENT] = 0;
+	says(CLIENT, "RCPT TO:<b@bound.example>\r\n");
+	hears(SERVER, "STARTTLS\r\n");
+	says(SERVER, "454 4.7.0 not now\r\n");
+	assert_int_equal(strncmp(w.heard[CLIENT], "451 4.7.4 TLS required by ", 26), 0);
+	says(CLIENT, "RCPT TO:<b@plain.example>\r\n");
+	hears(SERVER, MAIL);
+	assert_int_equal(stats_get(w.env.stats, STAT_stripped), 1);
+}
+
 static void test_plaintext_behind_220_is_injection(void **state)
 {
 	(void)state;
@@ -408,6 +471,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SCENE(test_tlsa_records_of_a_recipients_server), SCENE(test_a_plaintext_mail_goes_on_inside_tls), SCENE(test_helo_client_is_probed_with_ehlo),
 		SCENE(test_454_is_refused_and_the_session_goes_on), SCENE(test_454_under_may_goes_on_in_clear),
+		SCENE(test_454_where_tls_was_had_is_stripping), SCENE(test_454_where_tls_was_had_is_counted_where_it_passes),
+		SCENE(test_454_of_a_server_without_a_past), SCENE(test_454_is_stripping_for_the_recipient_that_minds),
 		SCENE(test_plaintext_behind_220_is_injection), SCENE(test_no_tls_behind_220_is_deferred_and_remembered),
 		SCENE(test_commands_after_the_server_is_gone), SCENE(test_wrong_name_under_verify),
 		SCENE(test_self_signed_under_verify_rejects),
