@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "../policy/text.h"
+#include "history_room.h"
 #include "link.h"
 
 #define PAUSE_MAX_US 20000 /* between attempts; at random, or writers in step would stay in step */
@@ -181,19 +182,44 @@ static void queue_hash(struct queue *queue, const char *redis_key, const json_t 
 		queue_text(queue, sets, set);
 }
 
-static void queue_entry(struct queue *queue, const struct generation *g, const char *changes)
-{
-	char history[KEY_MAX], generation[KEY_MAX], number[24], at[24], most[24];
+struct entry {
+	char history[KEY_MAX], generation[KEY_MAX], sum[KEY_MAX], number[24], at[24], most[24], bytes[24];
+};
 
-	snprintf(history, sizeof(history), "%shistory", g->cli->config.redis_prefix);
-	snprintf(generation, sizeof(generation), "%sgeneration", g->cli->config.redis_prefix);
-	snprintf(number, sizeof(number), "%lld", g->last + 1);
-	snprintf(at, sizeof(at), "%" PRIu64, (uint64_t)time(NULL));
-	snprintf(most, sizeof(most), "%d", GENERATION_HISTORY_MAX);
-	const char *add[] = {"XADD", history, "MAXLEN", most, "*", "generation", number, "time", at,
+/* Ready for queue_entry(): asks Redis what has to go for it, so before MULTI. -1 having said why. */
+static int prepare_entry(struct generation *g, const char *changes, struct entry *entry)
+{
+	const char *prefix = g->cli->config.redis_prefix;
+	struct history_room room;
+	char error[CLI_ERROR_MAX];
+
+	snprintf(entry->history, KEY_MAX, "%shistory", prefix);
+	snprintf(entry->generation, KEY_MAX, "%sgeneration", prefix);
+	snprintf(entry->sum, KEY_MAX, "%shistory_bytes", prefix);
+	snprintf(entry->number, sizeof(entry->number), "%lld", g->last + 1);
+	snprintf(entry->at, sizeof(entry->at), "%" PRIu64, (uint64_t)time(NULL));
+	const char *const parts[] = {"generation", entry->number, "time", entry->at, "author", g->author, "what", g->what, "changes", changes};
+	uint64_t bytes = 0;
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		bytes += strlen(parts[i]);
+	if (history_room(g->cli, g->redis, bytes, &room, error, sizeof(error)) != 0) {
+		cli_fail("Redis %s: the history: %s", g->cli->config.redis_address, error);
+		return -1;
+	}
+	g->squeezed = room.squeezed;
+	snprintf(entry->most, sizeof(entry->most), "%" PRIu64, room.keep);
+	snprintf(entry->bytes, sizeof(entry->bytes), "%" PRIu64, room.bytes);
+	return 0;
+}
+
+static void queue_entry(struct queue *queue, const struct generation *g, const struct entry *entry, const char *changes)
+{
+	const char *add[] = {"XADD", entry->history, "MAXLEN", entry->most, "*", "generation", entry->number, "time", entry->at,
 			     "author", g->author, "what", g->what, "changes", changes};
-	const char *incr[] = {"INCR", generation};
+	const char *set[] = {"SET", entry->sum, entry->bytes};
+	const char *incr[] = {"INCR", entry->generation};
 	queue_text(queue, sizeof(add) / sizeof(add[0]), add);
+	queue_text(queue, 3, set);
 	queue_text(queue, 2, incr);
 }
 
@@ -224,7 +250,7 @@ static int answers(struct generation *g, const struct queue *queue)
 	}
 	if (!*error)
 		return rc;
-	cli_fail("Redis refuses the transaction: %.200s; HSET, HDEL, DEL, XADD and INCR must be allowed", error);
+	cli_fail("Redis refuses the transaction: %.200s; HSET, HDEL, DEL, XADD, SET and INCR must be allowed", error);
 	return -1;
 }
 
@@ -236,6 +262,7 @@ static int transact(struct generation *g)
 	json_t *changes = generation_changes(g->before, g->after), *hash;
 	struct queue queue = {.redis = g->redis};
 	const char *redis_key;
+	struct entry entry;
 	int rc = NOTHING;
 
 	char *text = json_dumps(changes, JSON_COMPACT);
@@ -245,11 +272,14 @@ static int transact(struct generation *g)
 	} else if (json_object_size(changes)) {
 		if (g->large)
 			redisSetTimeout(g->redis, (struct timeval){.tv_sec = GENERATION_PATIENCE_S});
+		rc = prepare_entry(g, text, &entry);
+	}
+	if (rc == 0) {
 		queue_text(&queue, 1, multi);
 		json_object_foreach(g->after, redis_key, hash)
 			if (differs(json_object_get(g->before, redis_key), hash))
 				queue_hash(&queue, redis_key, json_object_get(g->before, redis_key), hash, g->large);
-		queue_entry(&queue, g, text);
+		queue_entry(&queue, g, &entry, text);
 		queue_text(&queue, 1, exec);
 		rc = answers(g, &queue);
 	}
@@ -281,6 +311,15 @@ static int attempt(struct generation *g, generation_plan *plan, void *context)
 	return rc == CLI_OK ? transact(g) : -1;
 }
 
+static void tell_squeezed(const struct generation *g)
+{
+	char many[48];
+
+	snprintf(many, sizeof(many), g->squeezed == 1 ? "the oldest generation was" : "the %" PRIu64 " oldest generations were", g->squeezed);
+	if (g->squeezed)
+		cli_fail("%s dropped from the history, to keep it within [redis] history_mb = %u", many, g->cli->config.history_mb);
+}
+
 int generation_write(struct cli *cli, struct generation *g, generation_plan *plan, void *context)
 {
 	char error[CLI_ERROR_MAX], what[GENERATION_WHAT_MAX];
@@ -300,6 +339,7 @@ int generation_write(struct cli *cli, struct generation *g, generation_plan *pla
 	}
 	if (done == 0) {
 		g->number = g->last + 1;
+		tell_squeezed(g);
 		return CLI_OK;
 	}
 	g->number = g->last;

@@ -11,7 +11,7 @@
 
 #include "redisrules.h"
 
-#define GENERATION_HISTORY_MAX 1000             /* entries kept; the oldest go first */
+#define GENERATION_HISTORY_MAX 1000             /* entries kept; the oldest go first; and see history_room.h */
 #define GENERATION_ENTRY_BYTES_MAX (64u << 20) /* of one entry; a larger change is refused */
 #define GENERATION_ATTEMPTS_MAX 100
 /* Redis walks a client's whole list at each WATCH: past so many keys only the generation is watched, and a rule that is
@@ -28,6 +28,7 @@ struct generation {
 	char what[GENERATION_WHAT_MAX]; /* "set example.org" */
 	long long last;   /* the number before this one */
 	long long number; /* once written */
+	uint64_t squeezed; /* entries that left the history because it has too many bytes */
 	bool large;       /* its keys are not watched */
 	json_t *before;   /* of this attempt: {redis key: hash} of what was read */
 	json_t *after;    /* {redis key: hash, or null: deleted}; filled by the plan */

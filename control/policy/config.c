@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DATABASES_MAX 65535
+#define NUMBER_MAX 65535
 #define SECONDS_MAX 31536000
 
 struct option;
@@ -140,15 +140,14 @@ static const char *read_metrics(struct control_config *config, const struct opti
 	return NULL;
 }
 
-static const char *read_database(struct control_config *config, const struct option *option, const char *value)
+static const char *read_number(struct control_config *config, const struct option *option, const char *value)
 {
 	char *end;
 	unsigned long n = strtoul(value, &end, 10);
 
-	(void)option;
-	if (*value < '0' || *value > '9' || *end || n > DATABASES_MAX)
+	if (*value < '0' || *value > '9' || *end || n > NUMBER_MAX)
 		return "a number from 0 to 65535";
-	config->redis_database = (uint32_t)n;
+	*(uint32_t *)((char *)config + option->offset) = (uint32_t)n;
 	return NULL;
 }
 
@@ -251,8 +250,9 @@ static const struct option options[] = {
 	{"redis", "address", read_redis, FIELD(redis_address), "127.0.0.1:6379"},
 	{"redis", "user", read_text, FIELD(redis_user), ""},
 	{"redis", "password", read_text, FIELD(redis_password), ""},
-	{"redis", "database", read_database, FIELD(redis_database), "0"},
+	{"redis", "database", read_number, FIELD(redis_database), "0"},
 	{"redis", "prefix", read_prefix, FIELD(redis_prefix), "waxseal:"},
+	{"redis", "history_mb", read_number, FIELD(history_mb), "256"},
 	{"agent", "metrics", read_metrics, FIELD(metrics_host), "127.0.0.1:9825"},
 	{"agent", "state", read_path, FIELD(state), "/var/lib/waxseal/agent.json"},
 	{"agent", "rules", read_path, FIELD(rules), "/var/lib/waxseal/agent-rules.json"},

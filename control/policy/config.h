@@ -25,7 +25,7 @@ struct control_config {
 	uint16_t redis_port;
 	char redis_address[CONTROL_TEXT_MAX]; /* as written, for messages */
 	char redis_user[CONTROL_TEXT_MAX], redis_password[CONTROL_TEXT_MAX];
-	uint32_t redis_database;
+	uint32_t redis_database, history_mb;
 	char redis_prefix[CONTROL_PREFIX_MAX];
 	char image[CONTROL_TEXT_MAX];       /* policy image */
 	char events[CONTROL_TEXT_MAX];      /* where waxseald records sessions; "": nowhere */

@@ -126,6 +126,40 @@ def test_history_is_bounded(box):
     assert log(box, "-n", "1")[0]["generation"] == 1006
 
 
+def entry_bytes(box):
+    """Of each entry of the history, the oldest first."""
+    return [sum(len(name.encode()) + len(value.encode()) for name, value in fields.items()) for _, fields in box.client.xrange("waxseal:history")]
+
+
+def test_history_is_bounded_by_bytes(box, tmp_path):
+    """history_mb holds what many rules at a time would outgrow; what goes for it is said, and the way back ends there."""
+    box.start_redis()
+    box.redis_lines += "history_mb = 1\n"
+    box.configure()
+    table = tmp_path / "table"
+
+    def write(level, count=5000):
+        table.write_text("".join(f"d{i}.example {level}\n" for i in range(count)))
+        done = box.run("policy", "import", str(table), "--author", "x")
+        assert int(box.client.get("waxseal:history_bytes")) == sum(entry_bytes(box))
+        return done.stderr
+    assert "history" not in write("may") + write("encrypt")
+    said = write("dane")
+    assert "the oldest generation was dropped from the history, to keep it within [redis] history_mb = 1" in said, said
+    assert [e["generation"] for e in log(box, "-n", "100")] == [2, 3] and 500000 < sum(entry_bytes(box)) <= 1 << 20
+    box.client.delete("waxseal:history_bytes")  # of a Redis that an older waxseal has written to: counted anew
+    assert "the oldest generation was dropped" in write("verify")
+    box.client.set("waxseal:history_bytes", 1 << 40)  # a lie: counted anew, too, once nothing is left to drop
+    said = write("may", 10)
+    assert "2 oldest generations were dropped" in said and [e["generation"] for e in log(box, "-n", "100")] == [5], said
+    said = write("encrypt", 20000)  # one that is larger than all of it is kept all the same
+    assert "the oldest generation was dropped" in said and [e["generation"] for e in log(box, "-n", "100")] == [6]
+    assert sum(entry_bytes(box)) > 1 << 20
+    assert "the history begins with 6" in box.run("policy", "rollback", "3", code=1).stderr
+    assert "the oldest generation was dropped" in box.run("policy", "set", "d1.example", "may").stderr
+    assert box.client.xlen("waxseal:history") == 1 and box.run("policy", "set", "d1.example", "encrypt").stderr == ""
+
+
 def test_many_writers_at_once_lose_nothing(box):
     box.start_redis()
     writers = [subprocess.Popen([BUILD / "waxseal", "policy", "set", f"w{i % 4}.example", "may", f"owner=o{i}", "--config", box.conf],
