@@ -215,7 +215,7 @@ $(B)/bench/load $(B)/bench/sink: $(B)/bench/%: tests/bench/%.c tests/bench/wire.
 $(B)/bench/micro/%: tests/bench/micro/%.c $(wildcard tests/bench/micro/*.h) $(B)/lib/worker.a $(B)/lib/control_policy.a $(call stage_lib,$(STAGES))
 	@mkdir -p $(@D)
 	$(call say,BENCH,$*)
-	$(Q)$(CC) $(CFLAGS) $(DPDK_CFLAGS) -Idataplane -Icontrol -I. $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(DPDK_LIBS) -lbpf -lssl -lcrypto -ljansson -lxxhash -lbsd -linih -lcmocka -lpthread
+	$(Q)$(CC) $(CFLAGS) $(DPDK_CFLAGS) -Idataplane -Icontrol -I. $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(DPDK_LIBS) -lrte_net_ring -lbpf -lssl -lcrypto -ljansson -lxxhash -lbsd -linih -lcmocka -lpthread
 .PHONY: bench bench-micro bench-setup
 bench-setup:
 	@deploy/setup bench

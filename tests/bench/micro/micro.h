@@ -110,8 +110,9 @@ static inline unsigned long micro_available_mb(void)
 	return free_kb / 1024;
 }
 
-/* Huge pages where there are enough of them, as the appliance has them; else ordinary ones, which cost TLB misses. */
-static inline void micro_eal(unsigned megabytes)
+/* Huge pages where there are enough of them, as the appliance has them; else ordinary ones, which cost TLB misses. `more`:
+ * arguments for EAL beside its own, which end with NULL. */
+static inline void micro_eal_with(unsigned megabytes, const char *lcores, char *const *more)
 {
 	static char memory[16], prefix[32];
 	unsigned long free_pages = 0;
@@ -124,12 +125,20 @@ static inline void micro_eal(unsigned megabytes)
 	bool huge = free_pages * 2 > megabytes + 64 && geteuid() == 0;
 	snprintf(memory, sizeof(memory), "%u", megabytes);
 	snprintf(prefix, sizeof(prefix), "micro%d", (int)getpid());
-	char *argv[] = {"micro", huge ? "--in-memory" : "--no-huge", "--no-pci", "-m", memory, "--no-telemetry", "--log-level=*:error",
-	                "--file-prefix", prefix, "--lcores=0@0"};
-	if (rte_eal_init(10, argv) < 0)
+	char *argv[32] = {"micro", huge ? "--in-memory" : "--no-huge", "-m", memory, "--no-telemetry", "--log-level=*:error",
+	                  "--file-prefix", prefix, "--lcores", (char *)lcores};
+	int argc = 10;
+	while (*more && argc < 32)
+		argv[argc++] = *more++;
+	if (rte_eal_init(argc, argv) < 0)
 		micro_die("EAL does not start");
 	if (!huge)
 		fprintf(stderr, "micro: without huge pages\n");
+}
+
+static inline void micro_eal(unsigned megabytes)
+{
+	micro_eal_with(megabytes, "0@0", (char *[]){"--no-pci", NULL});
 }
 #endif
 
