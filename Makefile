@@ -240,7 +240,7 @@ e2e: all $(LABS) setup
 e2e-sanitize: setup
 	@$(MAKE) SANITIZER=address,undefined all
 	@WAXSEAL_BUILD=build/sanitize $(PYTHON) -m pytest -q tests/e2e -m sanitize
-# PARTS: loss flows sessions
+# PARTS: loss flows listing sessions edits
 soak: all $(LABS) setup
 	@$(MAKE) SANITIZER=address,undefined all
 	@tests/soak/soak $(PARTS)

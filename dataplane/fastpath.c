@@ -7,6 +7,7 @@
  */
 #include "fastpath_private.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -19,7 +20,9 @@
 #include <rte_ring_elem.h>
 
 #define STALLED_AFTER_S 2
-#define FLOWS_ANSWER_US 1000000
+#define FLOWS_ANSWER_US 1000000 /* a worker that takes longer does not turn */
+#define FLOWS_LOOK_US 20        /* between looks at whether it has answered */
+#define FLOWS_ASKS_MAX 64       /* of one listing, where nothing is found; then the asker asks again */
 
 /* ---- what the workers call ---- */
 
@@ -106,7 +109,7 @@ void fastpath_answer_flows(struct fastpath *fastpath, unsigned worker, uint64_t 
 	struct flows_request *request = &fastpath->request[worker];
 	if (atomic_load_explicit(&request->state, memory_order_acquire) != 1)
 		return;
-	request->count = worker_flows(fastpath->worker[worker], request->offset, request->out, request->max, now);
+	request->count = worker_flows(fastpath->worker[worker], &request->place, request->out, request->max, now);
 	atomic_store_explicit(&request->state, 2, memory_order_release);
 }
 
@@ -292,32 +295,52 @@ bool fastpath_load(struct fastpath *fastpath, unsigned worker, struct stats_work
 	return true;
 }
 
-unsigned fastpath_flows(struct fastpath *fastpath, unsigned offset, struct stats_flow *out, unsigned max)
+/* False: the worker does not turn. */
+static bool ask_for_flows(struct fastpath *fastpath, unsigned w, uint32_t *place, struct stats_flow *out, unsigned max, unsigned *count)
 {
-	unsigned total = 0;
-	for (unsigned w = 0; w < fastpath->workers && total < max; w++) {
-		struct flows_request *request = &fastpath->request[w];
-		struct stats_worker load;
-		if (!fastpath_load(fastpath, w, &load))
-			break;
-		if (offset >= load.flows && w + 1 < fastpath->workers) {
-			offset -= load.flows; /* approximate while flows come and go */
-			continue;
-		}
-		request->offset = offset;
-		request->max = max - total;
-		request->out = out + total;
-		request->count = 0;
-		atomic_store_explicit(&request->state, 1, memory_order_release);
-		for (unsigned waited = 0; atomic_load_explicit(&request->state, memory_order_acquire) != 2; waited += 100) {
-			int asked = 1;
-			if (waited >= FLOWS_ANSWER_US && atomic_compare_exchange_strong(&request->state, &asked, 0))
-				return total; /* the worker does not turn */
-			usleep(100);
-		}
-		total += request->count;
-		atomic_store(&request->state, 0);
-		offset = 0;
+	struct flows_request *request = &fastpath->request[w];
+
+	request->place = *place;
+	request->max = max;
+	request->out = out;
+	request->count = 0;
+	atomic_store_explicit(&request->state, 1, memory_order_release);
+	doorbell_ring(&fastpath->bell[fastpath->first_worker + w]);
+	for (unsigned waited = 0; atomic_load_explicit(&request->state, memory_order_acquire) != 2; waited += FLOWS_LOOK_US) {
+		int asked = 1;
+		if (waited >= FLOWS_ANSWER_US && atomic_compare_exchange_strong(&request->state, &asked, 0))
+			return false;
+		usleep(FLOWS_LOOK_US);
 	}
-	return total;
+	*place = request->place;
+	*count = request->count;
+	atomic_store(&request->state, 0);
+	return true;
+}
+
+unsigned fastpath_flows(struct fastpath *fastpath, uint64_t cursor, struct stats_flow *out, unsigned max, struct stats_flows_at *at)
+{
+	static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER; /* each client of the socket has a thread */
+	uint64_t w = cursor >> 32;
+	uint32_t place = (uint32_t)cursor;
+	unsigned count = 0;
+
+	*at = (struct stats_flows_at){0};
+	pthread_mutex_lock(&one_at_a_time);
+	for (unsigned asks = 0; w < fastpath->workers && !count && !at->silent && asks < FLOWS_ASKS_MAX && !atomic_load(&fastpath->stopped); asks++) {
+		if (!ask_for_flows(fastpath, (unsigned)w, &place, out, max, &count)) {
+			at->silent = true;
+			place = WORKER_PLACES_END;
+		}
+		for (unsigned i = 0; i < count; i++)
+			out[i].next |= w << 32;
+		if (place != WORKER_PLACES_END)
+			continue;
+		w++;
+		place = 0;
+	}
+	pthread_mutex_unlock(&one_at_a_time);
+	if (w < fastpath->workers && !atomic_load(&fastpath->stopped))
+		at->next = w << 32 | place;
+	return count;
 }

@@ -42,6 +42,7 @@ void fastpath_share(struct fastpath *fastpath, unsigned shared);
 /* For telemetry (any thread). Stats: one a worker, and one of the I/O lcore, if there is one. */
 unsigned fastpath_stats(const struct fastpath *fastpath, struct stats *const **out);
 bool fastpath_load(struct fastpath *fastpath, unsigned worker, struct stats_worker *out);
-unsigned fastpath_flows(struct fastpath *fastpath, unsigned offset, struct stats_flow *out, unsigned max);
+/* As stats_source.flows; a cursor is a worker's number above a place of its table. */
+unsigned fastpath_flows(struct fastpath *fastpath, uint64_t cursor, struct stats_flow *out, unsigned max, struct stats_flows_at *at);
 
 #endif

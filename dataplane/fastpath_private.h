@@ -38,7 +38,8 @@ struct doorbell {
 /* One listing of flows at a time, answered by the worker's own lcore. */
 struct flows_request {
 	_Atomic int state; /* 0 free, 1 asked, 2 answered */
-	unsigned offset, max, count;
+	uint32_t place; /* in the worker's table: from where, and then behind what was looked at */
+	unsigned max, count;
 	struct stats_flow *out;
 };
 

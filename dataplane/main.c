@@ -83,9 +83,9 @@ static bool port(void *context, unsigned index, struct stats_port *out)
 	return true;
 }
 
-static unsigned flows(void *context, unsigned offset, struct stats_flow *out, unsigned max)
+static unsigned flows(void *context, uint64_t cursor, struct stats_flow *out, unsigned max, struct stats_flows_at *at)
 {
-	return fastpath_flows(((struct appliance *)context)->fastpath, offset, out, max);
+	return fastpath_flows(((struct appliance *)context)->fastpath, cursor, out, max, at);
 }
 
 /* ---- launch ---- */

@@ -70,6 +70,10 @@ uint64_t worker_deadline_us(const struct worker *worker);
 
 /* For telemetry, on the worker's own lcore. */
 void worker_load(const struct worker *worker, struct stats_worker *out);
-unsigned worker_flows(const struct worker *worker, unsigned offset, struct stats_flow *out, unsigned max, uint64_t now_us);
+/* The next connections from a place of the table on, which becomes the one behind what was looked at: at most WORKER_PLACES_MAX
+ * places, because packets wait meanwhile. WORKER_PLACES_END: that was the last one. */
+#define WORKER_PLACES_MAX 4096
+#define WORKER_PLACES_END UINT32_MAX
+unsigned worker_flows(const struct worker *worker, uint32_t *place, struct stats_flow *out, unsigned max, uint64_t now_us);
 
 #endif

@@ -253,16 +253,18 @@ void worker_load(const struct worker *worker, struct stats_worker *out)
 	out->buffers_max = worker->config.chunks_max;
 }
 
-unsigned worker_flows(const struct worker *worker, unsigned offset, struct stats_flow *out, unsigned max, uint64_t now_us)
+unsigned worker_flows(const struct worker *worker, uint32_t *place, struct stats_flow *out, unsigned max, uint64_t now_us)
 {
-	unsigned seen = 0, n = 0;
-	for (uint32_t i = 0; i < flow_places(worker->flows) && n < max; i++) {
-		const struct flow *flow = flow_at(worker->flows, i);
-		if (!flow || seen++ < offset)
+	uint32_t places = flow_places(worker->flows), end = *place < places && places - *place > WORKER_PLACES_MAX ? *place + WORKER_PLACES_MAX : places;
+	unsigned n = 0;
+	for (; *place < end && n < max; (*place)++) {
+		const struct flow *flow = flow_at(worker->flows, *place);
+		if (!flow)
 			continue;
 		const struct session *session = flow_session(flow);
 		struct stats_flow *row = &out[n++];
 		*row = (struct stats_flow){
+			.next = (uint64_t)*place + 1,
 			.id = flow->id,
 			.age_s = (now_us - flow->opened_us) / 1000000,
 			.client_port = flow->key.client_port,
@@ -280,5 +282,7 @@ unsigned worker_flows(const struct worker *worker, unsigned offset, struct stats
 		if (session)
 			strlcpy(row->rule, session->rule, sizeof(row->rule));
 	}
+	if (*place >= places)
+		*place = WORKER_PLACES_END;
 	return n;
 }

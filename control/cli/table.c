@@ -18,6 +18,9 @@ struct table {
 	size_t columns, cells, cells_max;
 	const char *headings[TABLE_COLUMNS_MAX];
 	char **cell;
+	/* table_flush(): */
+	bool begun, right[TABLE_COLUMNS_MAX];
+	size_t widths[TABLE_COLUMNS_MAX];
 };
 
 struct table *table_new(const char *const *headings)
@@ -96,34 +99,78 @@ static void print_cell(FILE *out, const char *text, size_t columns, bool right, 
 		fprintf(out, "%*s", (int)(right ? 2 : pad + 2), "");
 }
 
-void table_print(const struct table *table, FILE *out)
+/* Widens the columns for the rows; of the first ones also says which columns are of numbers. */
+static void measure(const struct table *table, size_t widths[TABLE_COLUMNS_MAX], bool right[TABLE_COLUMNS_MAX])
 {
-	size_t widths[TABLE_COLUMNS_MAX], rows = table_rows(table);
-	bool right[TABLE_COLUMNS_MAX];
+	size_t rows = table_rows(table);
 
 	for (size_t c = 0; c < table->columns; c++) {
-		widths[c] = width(table->headings[c]);
-		right[c] = rows > 0;
+		bool numbers = rows > 0;
 		for (size_t r = 0; r < rows; r++) {
 			const char *text = table->cell[r * table->columns + c];
 			widths[c] = width(text) > widths[c] ? width(text) : widths[c];
-			right[c] &= is_number(text);
+			numbers &= is_number(text);
 		}
+		if (!table->begun)
+			right[c] = numbers;
 	}
+}
+
+static void print_headings(const struct table *table, const size_t widths[], const bool right[], FILE *out)
+{
 	for (size_t c = 0; c < table->columns; c++)
 		print_cell(out, table->headings[c], widths[c], right[c], c + 1 == table->columns);
-	for (size_t i = 0; i < rows * table->columns; i++) {
+}
+
+static void print_rows(const struct table *table, const size_t widths[], const bool right[], FILE *out)
+{
+	for (size_t i = 0; i < table_rows(table) * table->columns; i++) {
 		size_t c = i % table->columns;
 		print_cell(out, table->cell[i], widths[c], right[c], c + 1 == table->columns);
 	}
+}
+
+static void widths_of_headings(const struct table *table, size_t widths[TABLE_COLUMNS_MAX])
+{
+	for (size_t c = 0; c < table->columns; c++)
+		widths[c] = width(table->headings[c]);
+}
+
+void table_print(const struct table *table, FILE *out)
+{
+	size_t widths[TABLE_COLUMNS_MAX];
+	bool right[TABLE_COLUMNS_MAX];
+
+	widths_of_headings(table, widths);
+	measure(table, widths, right);
+	print_headings(table, widths, right, out);
+	print_rows(table, widths, right, out);
+}
+
+static void forget_rows(struct table *table)
+{
+	for (size_t i = 0; i < table->cells; i++)
+		free(table->cell[i]);
+	table->cells = 0;
+}
+
+void table_flush(struct table *table, FILE *out)
+{
+	if (!table->begun)
+		widths_of_headings(table, table->widths);
+	measure(table, table->widths, table->right);
+	if (!table->begun)
+		print_headings(table, table->widths, table->right, out);
+	table->begun = true;
+	print_rows(table, table->widths, table->right, out);
+	forget_rows(table);
 }
 
 void table_free(struct table *table)
 {
 	if (!table)
 		return;
-	for (size_t i = 0; i < table->cells; i++)
-		free(table->cell[i]);
+	forget_rows(table);
 	free(table->cell);
 	free(table);
 }

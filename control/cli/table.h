@@ -22,6 +22,8 @@ void table_number(struct table *table, uint64_t n);
 void table_number_or_blank(struct table *table, uint64_t n); /* 0 is shown as "." */
 size_t table_rows(const struct table *table);
 void table_print(const struct table *table, FILE *out); /* nothing but the headings if it is empty */
+/* Prints the rows so far and forgets them, for lists without end: headings once, columns that never get narrower. */
+void table_flush(struct table *table, FILE *out);
 void table_free(struct table *table);
 
 /* "3 d 4 h", "12 min", "8 s" */

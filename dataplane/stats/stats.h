@@ -174,7 +174,9 @@ size_t stats_event_json(const struct stats_event *event, char *out, size_t out_l
  *                             "reasons.not-offered": n, "versions.TLSv1.3": n, "resumed", "messages", "bytes"}; {} past the last
  *                             A name with dots goes out as "reasons/not_offered": DPDK takes no '.' and no '-'. Zeros are left out.
  *                             0 takes the sum anew; the others are of that sum, while it is no older than a second.
- *   /waxseal/flows,<offset>  {"0": {"id","client","server","state","phase","age_s","destination","rule","bytes_client","bytes_server"}, "1": ... }, at most 16
+ *   /waxseal/flows,<cursor>  {"next","silent","id":[...],"client":[...],"server","state","phase","age_s","destination","rule","bytes_client","bytes_server"}:
+ *                             columns, for as many connections as an answer holds. 0 begins; go on with "next" until that is 0. A
+ *                             connection that is there all the while comes once. silent: a worker did not answer, and is left out.
  */
 struct stats_status {
 	char version[32], inside[64], outside[64], fail[16], layout[24], image[256], image_error[256];
@@ -191,10 +193,16 @@ struct stats_port {
 	uint64_t rx_packets, tx_packets, rx_missed, tx_errors;
 };
 struct stats_flow {
+	uint64_t next; /* cursor behind it */
 	uint64_t id, age_s, bytes[2];
 	uint8_t client[16], server[16];
 	uint16_t client_port, server_port;
 	char state[16], phase[16], destination[64], rule[64];
+};
+
+struct stats_flows_at {
+	uint64_t next; /* cursor behind all that was looked at; 0: that was the end */
+	bool silent;   /* a worker did not answer: its connections are left out */
 };
 
 struct stats_source { /* callbacks run on the telemetry thread; lives as long as the process */
@@ -203,7 +211,8 @@ struct stats_source { /* callbacks run on the telemetry thread; lives as long as
 	void (*status)(void *context, struct stats_status *out);
 	bool (*worker)(void *context, unsigned index, struct stats_worker *out);
 	bool (*port)(void *context, unsigned index, struct stats_port *out);
-	unsigned (*flows)(void *context, unsigned offset, struct stats_flow *out, unsigned max);
+	/* The next connections from the cursor on; fewer than `max`, or none, are no end. */
+	unsigned (*flows)(void *context, uint64_t cursor, struct stats_flow *out, unsigned max, struct stats_flows_at *at);
 	void *context;
 };
 /* Registers the commands; 0 or -errno. After rte_eal_init. */

@@ -16,7 +16,8 @@
 #include "stats.h"
 
 #define SUM_AGE_MAX_S 1
-#define FLOWS_ANSWER_MAX 16 /* an answer is at most 16 KiB */
+#define ANSWER_BYTES_MAX (16384 - 512) /* of DPDK's 16 KiB, beside names and brackets: what is longer is not sent at all */
+#define FLOWS_TAKEN_MAX 1024           /* connections taken from a worker at once, for several answers: it has packets to look after */
 
 static const struct stats_source *source;
 
@@ -25,14 +26,21 @@ static unsigned long index_of(const char *params)
 	return params && *params ? strtoul(params, NULL, 10) : 0;
 }
 
+static size_t clean_text(const char *value, char clean[RTE_TEL_MAX_STRING_LEN])
+{
+	size_t len = 0;
+
+	for (; len < RTE_TEL_MAX_STRING_LEN - 1 && value[len]; len++)
+		clean[len] = value[len] >= 0x20 && value[len] < 0x7f && value[len] != '"' && value[len] != '\\' ? value[len] : '?';
+	clean[len] = 0;
+	return len;
+}
+
 static void add_text(struct rte_tel_data *data, const char *name, const char *value)
 {
 	char clean[RTE_TEL_MAX_STRING_LEN];
-	size_t len = 0;
 
-	for (; len < sizeof(clean) - 1 && value[len]; len++)
-		clean[len] = value[len] >= 0x20 && value[len] < 0x7f && value[len] != '"' && value[len] != '\\' ? value[len] : '?';
-	clean[len] = 0;
+	clean_text(value, clean);
 	rte_tel_data_add_dict_string(data, name, clean);
 }
 
@@ -181,45 +189,122 @@ static int on_destination(const char *command, const char *params, struct rte_te
 	return 0;
 }
 
-static void add_endpoint(struct rte_tel_data *data, const char *name, const uint8_t address[16], uint16_t port)
-{
-	char printed[STATS_ADDRESS_MAX], full[STATS_ADDRESS_MAX + 16];
+/* ---- connections, by columns: a dictionary for each would spend most of an answer on names ---- */
 
-	snprintf(full, sizeof(full), policy_addr_is_ipv4(address) ? "%s:%u" : "[%s]:%u", stats_address_text(address, printed), port);
-	rte_tel_data_add_dict_string(data, name, full);
+enum text_column { CLIENT_AT, SERVER_AT, STATE, PHASE, DESTINATION, RULE, TEXT_COLUMNS };
+enum number_column { ID, AGE, BYTES_CLIENT, BYTES_SERVER, NUMBER_COLUMNS };
+static const char *const text_names[TEXT_COLUMNS] = {
+	[CLIENT_AT] = "client", [SERVER_AT] = "server", [STATE] = "state", [PHASE] = "phase", [DESTINATION] = "destination", [RULE] = "rule",
+};
+static const char *const number_names[NUMBER_COLUMNS] = {[ID] = "id", [AGE] = "age_s", [BYTES_CLIENT] = "bytes_client", [BYTES_SERVER] = "bytes_server"};
+
+struct columns {
+	struct rte_tel_data *text[TEXT_COLUMNS], *number[NUMBER_COLUMNS];
+	size_t bytes; /* of JSON, so far */
+};
+
+static void columns_free(struct columns *columns)
+{
+	for (unsigned c = 0; c < TEXT_COLUMNS; c++)
+		rte_tel_data_free(columns->text[c]);
+	for (unsigned c = 0; c < NUMBER_COLUMNS; c++)
+		rte_tel_data_free(columns->number[c]);
+}
+
+static bool columns_new(struct columns *columns)
+{
+	bool good = true;
+
+	*columns = (struct columns){.bytes = 0};
+	for (unsigned c = 0; c < TEXT_COLUMNS; c++)
+		good &= (columns->text[c] = rte_tel_data_alloc()) && rte_tel_data_start_array(columns->text[c], RTE_TEL_STRING_VAL) == 0;
+	for (unsigned c = 0; c < NUMBER_COLUMNS; c++)
+		good &= (columns->number[c] = rte_tel_data_alloc()) && rte_tel_data_start_array(columns->number[c], RTE_TEL_U64_VAL) == 0;
+	if (!good)
+		columns_free(columns);
+	return good;
+}
+
+static size_t endpoint_text(const uint8_t address[16], uint16_t port, char out[RTE_TEL_MAX_STRING_LEN])
+{
+	char printed[STATS_ADDRESS_MAX];
+
+	return (size_t)snprintf(out, RTE_TEL_MAX_STRING_LEN, policy_addr_is_ipv4(address) ? "%s:%u" : "[%s]:%u", stats_address_text(address, printed), port);
+}
+
+static size_t digits(uint64_t n)
+{
+	size_t count = 1;
+
+	for (; n >= 10; n /= 10)
+		count++;
+	return count;
+}
+
+/* False: it does not fit any more. */
+static bool add_row(struct columns *columns, const struct stats_flow *f)
+{
+	char text[TEXT_COLUMNS][RTE_TEL_MAX_STRING_LEN];
+	const uint64_t numbers[NUMBER_COLUMNS] = {f->id, f->age_s, f->bytes[CLIENT], f->bytes[SERVER]};
+	size_t bytes = endpoint_text(f->client, f->client_port, text[CLIENT_AT]) + endpoint_text(f->server, f->server_port, text[SERVER_AT]);
+
+	bytes += clean_text(f->state, text[STATE]) + clean_text(f->phase, text[PHASE]);
+	bytes += clean_text(f->destination, text[DESTINATION]) + clean_text(f->rule, text[RULE]);
+	bytes += 3 * TEXT_COLUMNS; /* quotes and commas */
+	for (unsigned c = 0; c < NUMBER_COLUMNS; c++)
+		bytes += digits(numbers[c]) + 1;
+	if (columns->bytes + bytes > ANSWER_BYTES_MAX)
+		return false;
+	columns->bytes += bytes;
+	for (unsigned c = 0; c < TEXT_COLUMNS; c++)
+		rte_tel_data_add_array_string(columns->text[c], text[c]);
+	for (unsigned c = 0; c < NUMBER_COLUMNS; c++)
+		rte_tel_data_add_array_u64(columns->number[c], numbers[c]);
+	return true;
+}
+
+/* What was taken and is not given out yet: the answer to `cursor` begins with it, if that is what is asked for next. */
+static struct {
+	pthread_mutex_t lock;
+	struct stats_flow rows[FLOWS_TAKEN_MAX];
+	struct stats_flows_at at;
+	unsigned count, given;
+	uint64_t cursor;
+	struct timespec when;
+} taken = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void take_flows(uint64_t cursor)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (cursor && cursor == taken.cursor && taken.given < taken.count && now.tv_sec - taken.when.tv_sec <= SUM_AGE_MAX_S)
+		return;
+	taken.count = source->flows(source->context, cursor, taken.rows, FLOWS_TAKEN_MAX, &taken.at);
+	taken.given = 0;
+	taken.when = now;
 }
 
 static int on_flows(const char *command, const char *params, struct rte_tel_data *data)
 {
-	struct stats_flow flows[FLOWS_ANSWER_MAX];
-	unsigned long offset = index_of(params);
-	char name[16];
+	struct columns columns;
 
 	(void)command;
-	rte_tel_data_start_dict(data); /* DPDK's arrays hold no dictionaries: "0", "1" ... */
-	unsigned count = source->flows(source->context, (unsigned)(offset < UINT32_MAX ? offset : UINT32_MAX), flows, FLOWS_ANSWER_MAX);
-	for (unsigned i = 0; i < count; i++) {
-		const struct stats_flow *f = &flows[i];
-		struct rte_tel_data *one = rte_tel_data_alloc();
-		if (!one)
-			return 0;
-		rte_tel_data_start_dict(one);
-		rte_tel_data_add_dict_u64(one, "id", f->id);
-		add_endpoint(one, "client", f->client, f->client_port);
-		add_endpoint(one, "server", f->server, f->server_port);
-		add_text(one, "state", f->state);
-		add_text(one, "phase", f->phase);
-		rte_tel_data_add_dict_u64(one, "age_s", f->age_s);
-		add_text(one, "destination", f->destination);
-		add_text(one, "rule", f->rule);
-		rte_tel_data_add_dict_u64(one, "bytes_client", f->bytes[CLIENT]);
-		rte_tel_data_add_dict_u64(one, "bytes_server", f->bytes[SERVER]);
-		snprintf(name, sizeof(name), "%u", i);
-		if (rte_tel_data_add_dict_container(data, name, one, 0)) {
-			rte_tel_data_free(one);
-			return 0;
-		}
-	}
+	rte_tel_data_start_dict(data);
+	if (!columns_new(&columns))
+		return 0;
+	pthread_mutex_lock(&taken.lock);
+	take_flows(params ? strtoull(params, NULL, 10) : 0);
+	while (taken.given < taken.count && add_row(&columns, &taken.rows[taken.given]))
+		taken.given++;
+	taken.cursor = taken.given < taken.count ? taken.rows[taken.given - 1].next : taken.at.next;
+	rte_tel_data_add_dict_u64(data, "next", taken.cursor);
+	rte_tel_data_add_dict_u64(data, "silent", taken.at.silent);
+	pthread_mutex_unlock(&taken.lock);
+	for (unsigned c = 0; c < NUMBER_COLUMNS; c++) /* they belong to `data` now */
+		rte_tel_data_add_dict_container(data, number_names[c], columns.number[c], 0);
+	for (unsigned c = 0; c < TEXT_COLUMNS; c++)
+		rte_tel_data_add_dict_container(data, text_names[c], columns.text[c], 0);
 	return 0;
 }
 
@@ -231,7 +316,7 @@ int stats_telemetry_register(const struct stats_source *from)
 		{"/waxseal/port", on_port, "counters of one port. Parameter: 0 inside, 1 outside"},
 		{"/waxseal/counters", on_counters, "all counters, summed over workers"},
 		{"/waxseal/destination", on_destination, "one destination's counters. Parameter: its number"},
-		{"/waxseal/flows", on_flows, "connections, 16 at a time. Parameter: how many to skip"},
+		{"/waxseal/flows", on_flows, "connections, as many as fit. Parameter: 0, then \"next\" of the answer before"},
 	};
 	source = from;
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {

@@ -154,9 +154,11 @@ ANSWERS = {
                                "reasons.clear-allowed": 2, "messages": 7, "bytes": 1000},
     "/waxseal/destination,1": {"name": "goo\"gle", "sessions.outbound.upgraded": 4, "sessions.outbound.deferred": 1,
                                "recipients.upgraded": 4, "reasons.name-mismatch": 1, "versions.TLSv1.3": 4, "messages": 4, "bytes": 9},
-    "/waxseal/flows,0": [{"id": 1, "client": "10.77.0.2:4000", "server": "10.77.0.3:25", "state": "TAKEN", "phase": "data", "age_s": 3,
-                          "destination": "google", "rule": "*", "bytes_client": 5, "bytes_server": 6}],
-    "/waxseal/flows,1": [],
+    "/waxseal/flows,0": {"next": 7, "silent": 0, "id": [1], "client": ["10.77.0.2:4000"], "server": ["10.77.0.3:25"], "state": ["TAKEN"],
+                         "phase": ["data"], "age_s": [3], "destination": ["google"], "rule": ["*"], "bytes_client": [5], "bytes_server": [6]},
+    "/waxseal/flows,7": {"next": 0, "silent": 0, "id": [2, 3], "client": ["10.77.0.2:4001", "10.77.0.2:4002"], "server": ["10.77.0.3:25"] * 2,
+                         "state": ["SEALED", "CLEAR"], "phase": ["", "x"], "age_s": [4, 5], "destination": ["google", "*"], "rule": ["", "*"],
+                         "bytes_client": [1, 2], "bytes_server": [3, 4]},
 }
 
 

@@ -68,10 +68,23 @@ def test_counters_watch(waxseald, box):
 
 def test_flows(waxseald, box):
     done = box.run("flows")
-    assert "10.77.0.2:4000" in done.stdout and "TAKEN" in done.stdout
-    assert json.loads(box.run("flows", "--json").stdout)[0]["bytes_server"] == 6
-    waxseald.answers["/waxseal/flows,0"] = []
-    assert "no connections" in box.run("flows").stdout
+    assert "10.77.0.2:4000" in done.stdout and "TAKEN" in done.stdout and len(done.stdout.splitlines()) == 4
+    told = json.loads(box.run("flows", "--json").stdout)
+    assert [flow["id"] for flow in told] == [1, 2, 3] and told[0]["bytes_server"] == 6 and told[2]["state"] == "CLEAR"
+    first, empty = waxseald.answers["/waxseal/flows,0"], {name: [] for name in waxseald.answers["/waxseal/flows,0"]} | {"next": 0, "silent": 0}
+    waxseald.answers["/waxseal/flows,0"] = empty
+    assert "no connections" in box.run("flows").stdout and json.loads(box.run("flows", "--json").stdout) == []
+    waxseald.answers["/waxseal/flows,0"] = empty | {"next": 7}  # a part of the table without any
+    assert [flow["id"] for flow in json.loads(box.run("flows", "--json").stdout)] == [2, 3]
+    waxseald.answers["/waxseal/flows,0"] = first | {"silent": 1}
+    done = box.run("flows", code=1)
+    assert "a worker does not answer" in done.stderr and "10.77.0.2:4002" in done.stdout
+    for wrong in (first | {"rule": []}, first | {"state": 5}, {"next": 0}, {**waxseald.answers["/waxseal/flows,7"], "next": 0, "id": [1]}):
+        waxseald.answers["/waxseal/flows,0"] = wrong
+        assert "is no page of connections" in box.run("flows", code=1).stderr
+    waxseald.answers["/waxseal/flows,0"] = first
+    waxseald.answers["/waxseal/flows,7"] = {**waxseald.answers["/waxseal/flows,7"], "next": 7}  # round and round
+    assert "is no page of connections" in box.run("flows", code=1).stderr
 
 
 @pytest.mark.parametrize("answer", [b"", b"{", b"[]", b'{"/waxseal/counters": 3}', b'{"/waxseal/counters": null}', b"\xff\xfe", b"x" * 60000])

@@ -45,6 +45,23 @@ def test_sessions_over_two_workers(lab, two, sink):
     assert set(used) == {0, 1} and min(used.values()) > 2
 
 
+def test_flows_of_two_workers_are_listed(lab, two, sink):
+    """Each open session once, whichever worker has it, and quickly though both sleep."""
+    two.rules(default={"level": "encrypt", "mode": "enforce"})
+    sink(FLOODED)
+    open_now = [Dialogue(lab.client, ipv4("server", FLOODED)) for _ in range(40)]
+    try:
+        for client in open_now:
+            client.ehlo()
+        listed = [flow for flow in two.command("flows", "--json") if flow["state"] == "dialogue"]
+        wanted = sorted("{}:{}".format(*client.socket.getsockname()[:2]) for client in open_now)
+        assert sorted(flow["client"] for flow in listed if flow["client"] in wanted) == wanted
+        assert {flow["id"] >> 56 for flow in listed} == {0, 1} and len({flow["id"] for flow in listed}) == len(listed)
+    finally:
+        for client in open_now:
+            client.close()
+
+
 def test_two_workers_sleep_when_idle(two):
     two.rules(default={"level": "encrypt", "mode": "enforce"})
     used = share(two)

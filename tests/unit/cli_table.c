@@ -45,6 +45,31 @@ static void aligns(void **state)
 	table_free(table);
 }
 
+static void flushes(void **state)
+{
+	static const char *const headings[] = {"NAME", "N", "TEXT", NULL};
+	struct table *table = table_new(headings);
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	(void)state;
+	table_text(table, "example.org"), table_number(table, 7), table_text(table, "x");
+	table_flush(table, out);
+	assert_int_equal(table_rows(table), 0);
+	table_text(table, "a"), table_number(table, 12345), table_text(table, "y");
+	table_flush(table, out);
+	table_text(table, "b"), table_text(table, "n/a"), table_text(table, "z");
+	table_flush(table, out);
+	fclose(out);
+	assert_string_equal(text, "NAME         N  TEXT\n"
+				  "example.org  7  x\n"
+				  "a            12345  y\n"
+				  "b              n/a  z\n");
+	free(text);
+	table_free(table);
+}
+
 static void cleans(void **state)
 {
 	static const char *const headings[] = {"A", NULL};
@@ -87,6 +112,7 @@ static void ages(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(aligns), cmocka_unit_test(cleans), cmocka_unit_test(empty), cmocka_unit_test(ages)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(aligns), cmocka_unit_test(flushes),
+		cmocka_unit_test(cleans), cmocka_unit_test(empty), cmocka_unit_test(ages)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,13 +35,33 @@ static bool port(void *context, unsigned index, struct stats_port *out)
 	*out = (struct stats_port){.name = "eth0", .driver = "net_af_xdp", .xdp = true, .rx_packets = 5};
 	return index < 2;
 }
-static unsigned flows(void *context, unsigned offset, struct stats_flow *out, unsigned max)
+#define FLOWS 1000
+static bool wide, worker_is_silent;
+static unsigned pages;
+
+/* As from a table with every second place free. */
+static unsigned flows(void *context, uint64_t cursor, struct stats_flow *out, unsigned max, struct stats_flows_at *at)
 {
 	unsigned n = 0;
 	(void)context;
-	for (unsigned i = offset; i < 20 && n < max; i++)
-		out[n++] = (struct stats_flow){.id = i, .client = {[10] = 0xff, 0xff, 10, 77, 1, 1}, .client_port = 40000,
-		                               .server = {0xfd, 0x77, [15] = 2}, .server_port = 25, .state = "SEALED", .destination = "*"};
+	pages++;
+	*at = (struct stats_flows_at){.next = cursor, .silent = worker_is_silent};
+	for (; at->next / 2 < FLOWS && n < max; at->next += 2) {
+		struct stats_flow *row = &out[n++];
+		*row = (struct stats_flow){.id = at->next / 2, .next = at->next + 2, .client = {[10] = 0xff, 0xff, 10, 77, 1, 1}, .client_port = 40000,
+		                           .server = {0xfd, 0x77, [15] = 2}, .server_port = 25, .state = "SEALED", .destination = "*"};
+		if (!wide)
+			continue;
+		memset(row->client, 0xfd, 16);
+		memset(row->server, 0xfd, 16);
+		memset(row->state, '"', sizeof(row->state) - 1);
+		memset(row->phase, 'p', sizeof(row->phase) - 1);
+		memset(row->destination, 'd', sizeof(row->destination) - 1);
+		memset(row->rule, '\\', sizeof(row->rule) - 1);
+		row->age_s = row->bytes[CLIENT] = row->bytes[SERVER] = INT64_MAX;
+	}
+	if (at->next / 2 == FLOWS)
+		at->next = 0;
 	return n;
 }
 
@@ -139,16 +159,74 @@ static void test_destinations_fit_an_answer(void **state)
 	json_decref(one);
 }
 
+static const char *text_in(json_t *page, const char *column, size_t row)
+{
+	return json_string_value(json_array_get(json_object_get(page, column), row));
+}
+
+/* Each flow once and none left out, however much of an answer a row takes. */
+static size_t all_pages(size_t *first_page)
+{
+	char command[64];
+	json_int_t cursor = 0;
+	size_t rows = 0;
+
+	pages = 0;
+	do {
+		snprintf(command, sizeof(command), "/waxseal/flows,%lld", (long long)cursor);
+		json_t *page = ask(command);
+		size_t here = json_array_size(json_object_get(page, "id"));
+		for (size_t i = 0; i < here; i++)
+			assert_int_equal(json_integer_value(json_array_get(json_object_get(page, "id"), i)), rows + i);
+		static const char *const columns[] = {"client", "server", "state", "phase", "age_s", "destination", "rule", "bytes_client", "bytes_server"};
+		for (size_t c = 0; c < sizeof(columns) / sizeof(columns[0]); c++)
+			assert_int_equal(json_array_size(json_object_get(page, columns[c])), here);
+		if (!cursor)
+			*first_page = here;
+		rows += here;
+		assert_true(here || !number(page, "next"));
+		assert_true(!number(page, "next") || number(page, "next") > cursor);
+		cursor = number(page, "next");
+		json_decref(page);
+	} while (cursor);
+	return rows;
+}
+
 static void test_flows_in_pages(void **state)
 {
+	size_t narrow_page, wide_page;
 	(void)state;
 	json_t *page = ask("/waxseal/flows,0");
-	assert_int_equal(json_object_size(page), 16);
-	assert_string_equal(json_string_value(json_object_get(json_object_get(page, "0"), "client")), "10.77.1.1:40000");
-	assert_string_equal(json_string_value(json_object_get(json_object_get(page, "0"), "server")), "[fd77::2]:25");
+	assert_string_equal(text_in(page, "client", 0), "10.77.1.1:40000");
+	assert_string_equal(text_in(page, "server", 0), "[fd77::2]:25");
+	assert_int_equal(number(page, "silent"), 0);
 	json_decref(page);
-	page = ask("/waxseal/flows,16");
-	assert_int_equal(json_object_size(page), 4);
+	assert_int_equal(all_pages(&narrow_page), FLOWS);
+	wide = true;
+	assert_int_equal(all_pages(&wide_page), FLOWS);
+	assert_true(wide_page >= 25 && narrow_page >= 100);
+	assert_int_equal(pages, 1); /* the table is asked once for many answers */
+	page = ask("/waxseal/flows,0");
+	json_t *other = ask("/waxseal/flows,1000"); /* somebody else's cursor */
+	assert_int_equal(json_integer_value(json_array_get(json_object_get(other, "id"), 0)), 500);
+	json_decref(other);
+	char command[64];
+	snprintf(command, sizeof(command), "/waxseal/flows,%lld", (long long)number(page, "next"));
+	other = ask(command);
+	assert_int_equal(json_integer_value(json_array_get(json_object_get(other, "id"), 0)), number(page, "next") / 2);
+	json_decref(other);
+	json_decref(page);
+	page = ask("/waxseal/flows,0");
+	assert_int_equal(json_integer_value(json_array_get(json_object_get(page, "bytes_server"), 0)), INT64_MAX);
+	assert_string_equal(text_in(page, "state", 0), "???????????????");
+	json_decref(page);
+	wide = false;
+	page = ask("/waxseal/flows,2000");
+	assert_int_equal(json_array_size(json_object_get(page, "id")), 0);
+	json_decref(page);
+	worker_is_silent = true;
+	page = ask("/waxseal/flows,0");
+	assert_int_equal(number(page, "silent"), 1);
 	json_decref(page);
 }
 
