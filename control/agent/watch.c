@@ -466,6 +466,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 			return;
 		}
 	}
+	watch_master_tick(watch, late);
 	if (watch->state == WATCH_CONNECTING || now - watch->asked < WATCH_PING_S)
 		return;
 	watch->asked = now;

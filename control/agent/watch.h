@@ -29,6 +29,7 @@
 
 #define WATCH_PATTERN_MAX (2 * CONTROL_PREFIX_MAX + 32)
 #define WATCH_MASTER_S 5.0          /* between two attempts to reach the master of a replica */
+#define WATCH_MASTER_SILENCE_S 3.0  /* it takes what is written and says nothing: it is left, and what was under way counts as refused */
 #define WATCH_WRITES_MAX 4096       /* the agent's own findings under way */
 
 enum watch_state {

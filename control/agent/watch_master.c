@@ -2,10 +2,12 @@
  * watch_master.c - where the agent reads from a replica, its own findings go to the master that the replica names.
  *
  * Asked for with ROLE after a write was refused with READONLY, and again when that connection is lost, not sooner than
- * WATCH_MASTER_S later. Nothing but findings goes there; without it they are refused and counted as before.
+ * WATCH_MASTER_S later. Nothing but findings goes there; without it they are refused and counted as before. One that takes
+ * them and does not answer is left after WATCH_MASTER_SILENCE_S.
  */
 #include "watch_private.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <hiredis/adapters/libev.h>
 
@@ -19,6 +21,19 @@ static void on_login(redisAsyncContext *ac, void *memory, void *data)
 		watch_master_close(watch);
 	else if (ac == watch->master && reply)
 		watch->master_ready = true;
+	if (ac == watch->master && reply) {
+		watch->master_silent = false;
+		watch->master_heard = ev_now(watch->loop);
+	}
+}
+
+/* What was under way there may have been carried out or not: it is told again. */
+static void forget(struct watch *watch)
+{
+	watch->counts.writes_refused += watch->master_open;
+	watch->master = NULL;
+	watch->master_open = 0;
+	watch->master_ready = false;
 }
 
 static void on_connect(const redisAsyncContext *ac, int status)
@@ -34,20 +49,32 @@ static void on_disconnect(const redisAsyncContext *ac, int status)
 	struct watch *watch = ac->data;
 
 	(void)status;
-	if (watch->master != ac)
-		return;
-	watch->master = NULL;
-	watch->master_ready = false;
+	if (watch->master == ac)
+		forget(watch);
 }
 
 void watch_master_close(struct watch *watch)
 {
 	redisAsyncContext *ac = watch->master;
 
-	watch->master = NULL;
-	watch->master_ready = false;
+	forget(watch);
 	if (ac)
 		redisAsyncFree(ac);
+}
+
+void watch_master_tick(struct watch *watch, bool late)
+{
+	double now = ev_now(watch->loop);
+
+	if (late)
+		watch->master_heard = now;
+	if (!watch->master || (watch->master_ready && !watch->master_open) || now - watch->master_heard <= WATCH_MASTER_SILENCE_S)
+		return;
+	snprintf(watch->write_error, sizeof(watch->write_error), "the master %.100s:%d: no answer for %.0f s", watch->master->c.tcp.host,
+		 watch->master->c.tcp.port, WATCH_MASTER_SILENCE_S);
+	watch->refused_verb = 'H'; /* HSET: what is written most takes it back */
+	watch->master_silent = true;
+	watch_master_close(watch);
 }
 
 static void master_open(struct watch *watch, const char *host, int port)
@@ -62,6 +89,7 @@ static void master_open(struct watch *watch, const char *host, int port)
 	}
 	ac->data = watch;
 	watch->master = ac;
+	watch->master_heard = ev_now(watch->loop);
 	redisLibevAttach(watch->loop, ac);
 	redisAsyncSetConnectCallback(ac, on_connect);
 	redisAsyncSetDisconnectCallback(ac, on_disconnect);

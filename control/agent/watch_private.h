@@ -23,8 +23,9 @@ struct watch {
 	uint16_t port;
 	redisAsyncContext *line[LINES]; /* both NULL while connecting: Sentinels are being asked */
 	redisAsyncContext *master;      /* of the replica that the lines are with; NULL */
-	bool master_ready;
-	double master_asked;
+	bool master_ready, master_silent; /* silent: when it was left last */
+	unsigned master_open;             /* writes under way there */
+	double master_asked, master_heard;
 	double heard[LINES]; /* when each last answered */
 	double asked;        /* last PING */
 	double ticked;
@@ -42,5 +43,6 @@ struct watch {
 /* watch_master.c */
 void watch_master_wanted(struct watch *watch); /* a write was refused with READONLY */
 void watch_master_close(struct watch *watch);
+void watch_master_tick(struct watch *watch, bool late); /* leaves it where it is silent; `late`: it was this process that stood still */
 
 #endif

@@ -16,6 +16,10 @@ static void on_written(redisAsyncContext *ac, void *memory, void *data)
 
 	if (ac->data && ac == watch->line[COMMANDS] && reply)
 		watch->heard[COMMANDS] = ev_now(watch->loop);
+	if (ac == watch->master && reply) {
+		watch->master_heard = ev_now(watch->loop);
+		watch->master_open--;
+	}
 	watch->writes -= watch->writes > 0;
 	if (!reply)
 		return;
@@ -26,8 +30,10 @@ static void on_written(redisAsyncContext *ac, void *memory, void *data)
 	}
 	watch->counts.writes_refused++;
 	watch->refused_verb = (intptr_t)data;
-	snprintf(watch->write_error, sizeof(watch->write_error), "%.200s", reply->str);
-	if (!strncmp(reply->str, "READONLY", 8))
+	bool read_only = !strncmp(reply->str, "READONLY", 8);
+	if (!read_only || !watch->master_silent) /* else why it comes to the replica at all is the news */
+		snprintf(watch->write_error, sizeof(watch->write_error), "%.200s", reply->str);
+	if (read_only)
 		watch_master_wanted(watch);
 }
 
@@ -40,6 +46,8 @@ bool watch_write(struct watch *watch, int argc, const char *const *argv)
 		return false;
 	watch->writes++;
 	watch->counts.writes++;
+	if (ac == watch->master && !watch->master_open++)
+		watch->master_heard = ev_now(watch->loop); /* until now there was nothing to say */
 	return true;
 }
 

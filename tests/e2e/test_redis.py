@@ -16,6 +16,7 @@ import redis
 
 from control_box import box, live, until  # noqa: F401
 from dns_server import Dns
+from lab.frozen import frozen
 
 pytestmark = pytest.mark.sanitize
 
@@ -193,7 +194,7 @@ def replica(box):
     dns.set("two.test", "A", "10.77.1.2")
     box.dns_lines = f"servers = 127.0.0.1@{dns.port}\nttl_min_s = 1\n[probe]\nenabled = no\n"
     box.configure()
-    box.master_process = process
+    box.master_process, box.dns = process, dns
     yield box
     dns.close()
     if process.poll() is None:
@@ -209,6 +210,27 @@ def test_findings_go_to_the_master_of_a_replica(replica):
     until("and by way of it here", lambda: replica.client.hget("waxseal:discovered:one.test", "addresses"))
     until("no complaint is left", lambda: replica.agent_json()["redis"]["write_error"] == "", 10)
     until("the appliance itself, too", lambda: replica.master.exists(f"waxseal:appliance:{replica.folder.name[:60]}"), 10)
+
+
+def test_a_master_that_is_silent(replica):
+    """It takes connections and says nothing: what is written there is not waited for, and is told again when it is back."""
+    replica.master.hset("waxseal:policy:one.test", mapping={"level": "encrypt"})
+    replica.start_agent()
+    at_master = lambda: replica.master.hget("waxseal:discovered:one.test", "addresses")  # noqa: E731
+    complaint = lambda: replica.agent_json()["redis"]["write_error"]  # noqa: E731
+    until("the finding, at the master", lambda: at_master() == "one.test=10.77.1.1", 20)
+    until("no complaint is left", lambda: complaint() == "", 10)
+    with frozen(replica.master_process.pid, "redis-server"):
+        replica.dns.set("one.test", "A", "10.77.1.9")
+        until("the finding is made", lambda: b"\x0a\x4d\x01\x09" in replica.image.read_bytes(), 10)
+        until("silence is told", lambda: complaint().endswith("no answer for 3 s") and "the master 127.0.0.1:" in complaint(), 10)
+        assert replica.redis_state() == "live"
+        replica.stop_agent()
+        replica.start_agent()  # and one that finds it silent from the start
+        until("told again", lambda: complaint().endswith("no answer for 3 s"), 15)
+        assert replica.redis_state() == "live"
+    until("what was held is at the master", lambda: at_master() == "one.test=10.77.1.9", 60)
+    until("no complaint is left", lambda: complaint() == "", 10)
 
 
 def test_a_replica_without_its_master(replica):
