@@ -1,11 +1,11 @@
 /*
  * flow_packets.c - the tracker under sequences of packets of both peers, and of decisions by its worker.
  *
- * Input: a byte (bit 0 = IPv6, bit 1 = few packet buffers, bit 2 = room for few held segments, bit 3 = sealed
- * flows pass elsewhere, bit 4 = the short way is tried), then operations; the low
- * three bits of the first octet are the kind (enum kind). A packet's numbers are offsets from what its peer has said and
- * heard, so that small mutations stay near the window's edges. Its octets are a function of sequence number and variant:
- * two variants of one octet differ, as an attacker's would.
+ * Input: a byte (bit 0 = IPv6, bit 1 = few packet buffers, bit 2 = room for few held segments, bit 3 = sealed flows pass
+ * elsewhere, bit 4 = the short way is tried, bit 5 = the index has wrong hints), then operations; the low three bits of the
+ * first octet are the kind (enum kind). A packet's numbers are offsets from what its peer has said and heard, so that small
+ * mutations stay near the window's edges. Its octets are a function of sequence number and variant: two variants of one
+ * octet differ, as an attacker's would.
  *
  * Never seen: in DIALOGUE and SEALING an octet leaves that was not taken in order from a packet with a right checksum
  * and approved, or in two forms before it is acknowledged, or behind a FIN; a frame of a flow that was cut or taken over
@@ -52,7 +52,7 @@ static struct {
 	struct stats *stats[2];
 	struct flow_table *flows;
 	struct stats *count;
-	bool ipv6, offloads, bursts;
+	bool ipv6, offloads, bursts, astray;
 	uint64_t now, start, before[STATS_COUNTERS_N];
 	enum stats_counter drop[STATS_COUNTERS_N]; /* those of them that a packet came for */
 	unsigned drops;
@@ -498,6 +498,7 @@ static void begin(uint8_t how)
 	f.ipv6 = how & 1;
 	f.offloads = how & 8;
 	f.bursts = how & 16;
+	f.astray = how & 32;
 	f.flows = f.table[how >> 2 & 1];
 	f.count = f.stats[how >> 2 & 1];
 	for (enum stats_counter c = 0; c < STATS_COUNTERS_N; c++)
@@ -512,6 +513,21 @@ static void begin(uint8_t how)
 	}
 }
 
+/* To any place, there or not, by this signature or another. */
+static void lead_astray(void)
+{
+	for (size_t i = 0; i < f.flows->index.lines * FLOW_HINTS_LINE; i++)
+		f.flows->index.hints[i] = (uint32_t)((f.now + i) * 0x9e3779b97f4a7c15ull >> 59 | (i & 1 ? (uint64_t)FLOW_HASH << f.flows->index.place_bits : 0));
+}
+
+static bool no_hints(void)
+{
+	uint32_t any = 0;
+	for (size_t i = 0; i < f.flows->index.lines * FLOW_HINTS_LINE; i++)
+		any |= f.flows->index.hints[i];
+	return !any;
+}
+
 /* Everything ages out by itself, but for what is taken over: that is its takeover's business. */
 static void end(void)
 {
@@ -521,8 +537,11 @@ static void end(void)
 			flow_enter_state(f.flows, flow, FLOW_CLOSED, f.now);
 	}
 	time_operation((const uint8_t[]){31 << 3, 8});
-	MUST(!flow_count(f.flows) && !flow_held_total(f.flows) && !f.flows->embryonic_count && f.opened == f.closed);
+	MUST(!flow_count(f.flows) && !flow_held_total(f.flows) && !f.flows->embryonic_count && !f.flows->answered_count && f.opened == f.closed);
 	MUST(!rte_mempool_in_use_count(f.pool));
+	if (f.astray)
+		memset(f.flows->index.hints, 0, flow_index_bytes(&f.flows->index));
+	MUST(no_hints());
 	uint8_t client[2][16] = {{[10] = 0xff, 0xff, 10, 77, 0, 1}, {0xfd, 0x77, [15] = 1}};
 	MUST(!flow_share_of(&f.flows->share, client[f.ipv6]));
 	while (f.logged--)
@@ -550,6 +569,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(b, data + at, size - at < sizeof(b) ? size - at : sizeof(b));
 		at += lengths[kind];
 		f.now += 1000;
+		if (f.astray)
+			lead_astray();
 		switch (kind) {
 		case KIND_PACKET:
 		case KIND_PACKET_2:
@@ -573,8 +594,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_table();
 		MUST(rte_mempool_in_use_count(f.pool) == n_away + flow_held_total(f.flows));
 	}
-	if (n_away)
-		rte_pktmbuf_free_bulk(away, n_away);
+	rte_pktmbuf_free_bulk(away, n_away);
 	end();
 	return 0;
 }
