@@ -67,6 +67,7 @@ help:
 	@echo 'make demo         the main job, visibly, in network namespaces      (root)'
 	@echo 'make test         everything that CI runs                           (root)'
 	@echo 'make unit|evasion|golden|sim|sim-linux|bpf-test|e2e|e2e-sanitize|lint|format|fuzz     parts of it'
+	@echo 'make e2e BESIDE=2  in two labs beside each other, as `make test` does  (root)'
 	@echo 'make fuzz TIME=60 | fuzz-coverage   search for inputs that break it; what of each source was reached'
 	@echo 'make evasion-mutants   takes out one defence after the other: the evasions must notice'
 	@echo 'make soak         long runs: loss, a million sessions and a flood, leaks  (root)'
@@ -235,11 +236,13 @@ $(B)/golden/dialogue: tests/golden/dialogue.c $(B)/lib/smtp.a
 	$(Q)$(CC) $(CFLAGS) -Idataplane $(LDFLAGS) -o $@ $^
 bpf-test: all setup $(BPF_RUNNERS)
 	@$(PYTHON) -m pytest -q tests/bpf
+# BESIDE=2: in two labs beside each other; BESIDE=1: one after another, without namespaces around it
+BESIDE    := 1
 e2e: all $(LABS) setup
-	@$(PYTHON) -m pytest -q tests/e2e
+	@PYTHON=$(PYTHON) tests/e2e/beside $(BESIDE)
 e2e-sanitize: setup
 	@$(MAKE) SANITIZER=address,undefined all
-	@WAXSEAL_BUILD=build/sanitize $(PYTHON) -m pytest -q tests/e2e -m sanitize
+	@WAXSEAL_BUILD=build/sanitize PYTHON=$(PYTHON) tests/e2e/beside $(BESIDE) -m sanitize
 # PARTS: loss flows listing sessions edits
 soak: all $(LABS) setup
 	@$(MAKE) SANITIZER=address,undefined all

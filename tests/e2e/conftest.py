@@ -1,9 +1,11 @@
 """Fixtures of the end-to-end tests: one lab a run, its appliance (re)started only when a test wants it otherwise.
 
 WAXSEAL_BUILD=build/sanitize runs the marked subset against programs with sanitizers; any report fails the run.
+Several labs beside each other (tests/e2e/beside): each worker of pytest-xdist has one, and takes the next test.
 """
 import os
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -12,17 +14,36 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lab.lab import VDEV, XDP, Lab  # noqa: E402
 
+TABLE = pathlib.Path(__file__).with_name("table")
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "sanitize: also run against the build with sanitizers")
+    config.addinivalue_line("markers", "alone: asserts a time, and so does not run beside another lab")
+    config.addinivalue_line("markers", "xdist_group: tests of one group run in one lab")
     # Python 3.11 cannot always parse a source while other threads run, which pytest's own style does at each failure.
     if config.option.tbstyle == "auto":
         config.option.tbstyle = "native"
 
 
+def pytest_itemcollected(item):
+    """The table's rows are one scene."""
+    if TABLE in item.path.parents:
+        item.add_marker(pytest.mark.xdist_group("table"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """The longest piece first: beside it, the other labs go through the rest."""
+    items.sort(key=lambda item: TABLE not in item.path.parents)
+
+
 @pytest.fixture(scope="session")
 def lab():
-    with Lab(f"wax{os.getpid()}") as made:
+    with Lab(f"wax{os.environ.get('WAXSEAL_APART', os.getpid())}") as made:
+        # Not SystemExit, which pytest takes for the failure of one test.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
         made.appliance.start_control()
         yield made
         appliance = made.appliance

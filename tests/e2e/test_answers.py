@@ -153,6 +153,7 @@ def test_what_the_agent_keeps_in_redis(explain):
     assert "\033" not in page
 
 
+@pytest.mark.alone
 def test_a_rule_that_ends_by_itself(waxseald, live):
     """It ends within a second of its time, and says whose it was."""
     live.client.hset("waxseal:policy:later.example", mapping={"level": "may", "expires": int(time.time()) + 86400, "owner": "bob", "reason": "moving"})

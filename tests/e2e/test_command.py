@@ -27,6 +27,7 @@ def test_status_when_all_is_well(waxseald, live):
     assert status["agent"]["redis"]["state"] == "live"
 
 
+@pytest.mark.alone
 def test_status_names_what_is_down(waxseald, live):
     live.agent.send_signal(signal.SIGSTOP)
     time.sleep(6)
@@ -59,10 +60,12 @@ def test_counters(waxseald, box):
 
 
 def test_counters_watch(waxseald, box):
-    process = subprocess.Popen([BUILD / "waxseal", "counters", "--watch", "--config", box.conf], stdout=subprocess.PIPE, text=True)
+    # As from a terminal: what a shell starts in the background, these tests perhaps, ignores SIGINT.
+    process = subprocess.Popen([BUILD / "waxseal", "counters", "--watch", "--config", box.conf], stdout=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     lines = [process.stdout.readline() for _ in range(3)]
     process.send_signal(signal.SIGINT)
-    process.wait(5)
+    process.wait(30)
     assert lines[0].startswith("DESTINATION")
 
 
@@ -108,6 +111,7 @@ def scrape(port, path="/metrics"):
         return answer.read().decode()
 
 
+@pytest.mark.alone
 def test_metrics(waxseald, box):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -21,6 +21,7 @@ def test_fresh_appliance_observes(box):
     assert not box.agent_json()["empty_refused"]
 
 
+@pytest.mark.alone
 def test_edits_by_redis_cli_are_in_the_image_within_a_second(live):
     redis_cli = ["redis-cli", "-s", str(live.socket)]
     for level in ("may", "encrypt", "block"):
@@ -31,6 +32,7 @@ def test_edits_by_redis_cli_are_in_the_image_within_a_second(live):
     assert live.level("first.example") == "encrypt"
 
 
+@pytest.mark.alone
 def test_edits_arrive_while_others_never_stop(live):
     stop = threading.Event()
     errors = []
@@ -100,6 +102,7 @@ def test_a_bad_value_is_refused_alone(live):
     until("nothing refused", lambda: not live.refused())
 
 
+@pytest.mark.alone
 def test_conflicting_rules_stop_no_others(live):
     live.client.hset("waxseal:provider:one", mapping={"nets": "10.77.1.0/24", "level": "encrypt"})
     until("provider one", lambda: live.level("one") == "encrypt")
@@ -121,6 +124,7 @@ def test_two_spellings_of_a_rule(live):
     until("it takes over", lambda: live.level("first.example") == "block")
 
 
+@pytest.mark.alone
 def test_a_flush_empties_nothing(live):
     live.client.flushall()
     until("refused", lambda: live.agent_json()["empty_refused"])
@@ -162,6 +166,7 @@ def test_flush_and_reload_is_one_change(live):
     assert set(seen) == {"encrypt"}
 
 
+@pytest.mark.alone
 def test_the_last_rule_can_be_removed_on_purpose(live):
     live.run("policy", "rm", "first.example")
     assert until("gone", lambda: live.level("first.example") is None) < 1.0
@@ -195,6 +200,7 @@ def test_redis_down_and_back(live):
     until("in step again", lambda: live.level("after.example") == "block" and live.level("first.example") is None)
 
 
+@pytest.mark.alone
 def test_a_stopped_redis_is_noticed(live):
     live.server.send_signal(signal.SIGSTOP)
     until("silence is noticed", lambda: live.redis_state() != "live", 6)
@@ -208,6 +214,7 @@ def test_a_stopped_redis_is_noticed(live):
     assert until("and edits arrive", lambda: live.level("first.example") == "block") < 1.0
 
 
+@pytest.mark.alone
 def test_killed_subscription_is_made_anew(live):
     for client in live.client.client_list():
         if client["sub"] == "1":
@@ -253,6 +260,7 @@ def test_redis_over_tcp(box):
     assert "tcp.example" in box.run("policy", "list").stdout
 
 
+@pytest.mark.alone
 def test_generation_is_redis_own(live):
     live.run("policy", "set", "g.example", "level=may")
     live.client.set("waxseal:generation", 41)

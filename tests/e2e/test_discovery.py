@@ -95,6 +95,7 @@ def test_implicit_null_and_no_mx(found, dns):
     assert found.dns()["failing"] == 0
 
 
+@pytest.mark.alone
 def test_changes_and_negative_answers_arrive(found, dns):
     dns.set("move.test", "MX", "10 mx.move.test.")
     dns.set("mx.move.test", "A", "10.77.3.1")
@@ -113,6 +114,7 @@ def test_changes_and_negative_answers_arrive(found, dns):
     assert len(dns.asked) == asked
 
 
+@pytest.mark.alone
 def test_an_answer_is_in_the_image_within_a_second(found, dns):
     found.start_agent()
     dns.set("mx.fresh.test", "A", "10.77.4.1")

@@ -103,6 +103,7 @@ def sealed_session(lab, message, recipient):
     return client, data[len(data) // 2:]
 
 
+@pytest.mark.alone
 def test_what_is_not_smtp_does_not_notice(lab, killed, fail):
     appliance = killed(fail)
     traffic = Traffic(lab)

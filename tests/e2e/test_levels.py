@@ -101,6 +101,7 @@ def test_nearest_rule_wins(lab, xdp):
     assert how(lab, PLAIN, "notexact.org") == "clear"
 
 
+@pytest.mark.alone
 def test_redis_cli_is_obeyed_within_a_second(lab, both):
     both.rules(default=MAY, domain__edit_example=ENCRYPT)
     redis_cli = ["redis-cli", "-s", str(both.redis_socket), "HSET", "waxseal:policy:edit.example", "level"]
