@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "../discover/resolver.h"
 #include "../policy/must.h"
@@ -53,15 +52,6 @@ struct names {
 	size_t count, room;
 };
 
-static struct discover_time now_time(void)
-{
-	struct timespec steady, wall;
-
-	clock_gettime(CLOCK_MONOTONIC, &steady);
-	clock_gettime(CLOCK_REALTIME, &wall);
-	return (struct discover_time){(uint64_t)steady.tv_sec * 1000000 + (uint64_t)steady.tv_nsec / 1000, (uint64_t)wall.tv_sec};
-}
-
 static bool on_ask(void *context, const char *name, enum discover_type type, uint64_t token)
 {
 	return resolver_ask(((struct domains *)context)->resolver, name, type, token);
@@ -92,9 +82,9 @@ static void on_answered(void *context, uint64_t token, const struct discover_ans
 	struct domains *domains = context;
 
 	if (token & STS_TOKEN)
-		mtasts_answered(domains->mtasts, token, answer, now_time());
+		mtasts_answered(domains->mtasts, token, answer, resolver_time());
 	else
-		discover_answered(domains->discover, token, answer, now_time());
+		discover_answered(domains->discover, token, answer, resolver_time());
 }
 
 /* ---- Redis ---- */
@@ -149,7 +139,7 @@ void domains_tell(struct domains *domains, struct watch *watch)
 /* Whose servers are looked at: after a change of rules or addresses. Of many servers not with each answer of the DNS. */
 static void retarget(struct domains *domains)
 {
-	uint64_t start = now_time().us;
+	uint64_t start = resolver_time().us;
 
 	if (!domains->servers_changed || !domains->probes || start < domains->retarget_us)
 		return;
@@ -157,7 +147,7 @@ static void retarget(struct domains *domains)
 	probes_begin(domains->probes);
 	discover_servers(domains->discover, (const char *const *)domains->probed, domains->probed_count, probes_add, domains->probes);
 	probes_end(domains->probes);
-	uint64_t end = now_time().us;
+	uint64_t end = resolver_time().us;
 	domains->retarget_us = end + DOMAINS_RETARGET_SHARE * (end - start);
 }
 
@@ -180,8 +170,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	tell_again(domains);
-	discover_tick(domains->discover, now_time());
-	mtasts_tick(domains->mtasts, now_time());
+	discover_tick(domains->discover, resolver_time());
+	mtasts_tick(domains->mtasts, resolver_time());
 	retarget(domains);
 	probes_tick(domains->probes);
 	tell(domains);
@@ -309,9 +299,9 @@ void domains_want(struct domains *domains, const struct ruleset *rules)
 			names.items[kept - 1].needs |= names.items[i].needs;
 	names.count = kept;
 	const char **all = needing(&names, 0, &count);
-	discover_want(domains->discover, all, count, now_time());
+	discover_want(domains->discover, all, count, resolver_time());
 	const char **sts = needing(&names, NEED_STS, &count);
-	mtasts_want(domains->mtasts, sts, count, now_time());
+	mtasts_want(domains->mtasts, sts, count, resolver_time());
 	forget_probed(domains);
 	domains->probed = needing(&names, NEED_PROBE, &domains->probed_count);
 	for (size_t i = 0; i < domains->probed_count; i++) /* the rules' own texts go when they change */
@@ -355,10 +345,10 @@ void domains_recall(struct domains *domains, const json_t *findings)
 {
 	if (!domains)
 		return;
-	discover_recall(domains->discover, json_object_get(findings, "discovered"), now_time());
+	discover_recall(domains->discover, json_object_get(findings, "discovered"), resolver_time());
 	if (domains->mtasts)
-		sts_recall(mtasts_sts(domains->mtasts), json_object_get(findings, "sts"), now_time());
-	probes_recall(domains->probes, json_object_get(findings, "posture"), now_time().unix_s);
+		sts_recall(mtasts_sts(domains->mtasts), json_object_get(findings, "sts"), resolver_time());
+	probes_recall(domains->probes, json_object_get(findings, "posture"), resolver_time().unix_s);
 	if (domains->sightings)
 		sightings_recall(domains->sightings, json_object_get(findings, "sightings"));
 }

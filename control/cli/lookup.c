@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "../discover/discover.h"
 #include "../discover/resolver.h"
@@ -22,15 +21,6 @@ struct lookup {
 	ev_timer tick;
 	json_t *found;
 };
-
-static struct discover_time now_time(void)
-{
-	struct timespec steady, wall;
-
-	clock_gettime(CLOCK_MONOTONIC, &steady);
-	clock_gettime(CLOCK_REALTIME, &wall);
-	return (struct discover_time){(uint64_t)steady.tv_sec * 1000000 + (uint64_t)steady.tv_nsec / 1000, (uint64_t)wall.tv_sec};
-}
 
 static bool on_ask(void *context, const char *name, enum discover_type type, uint64_t token)
 {
@@ -73,7 +63,7 @@ static void on_answered(void *context, uint64_t token, const struct discover_ans
 {
 	struct lookup *lookup = context;
 
-	discover_answered(lookup->discover, token, answer, now_time());
+	discover_answered(lookup->discover, token, answer, resolver_time());
 	end_if_found(lookup);
 }
 
@@ -83,7 +73,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 
 	(void)loop;
 	(void)events;
-	discover_tick(lookup->discover, now_time());
+	discover_tick(lookup->discover, resolver_time());
 	end_if_found(lookup);
 }
 
@@ -100,7 +90,7 @@ json_t *lookup_domain(const struct control_config *config, const char *domain)
 		ev_timer_init(&lookup.tick, on_tick, TICK_S, TICK_S);
 		lookup.tick.data = &lookup;
 		ev_timer_start(lookup.loop, &lookup.tick);
-		discover_want(lookup.discover, &domain, 1, now_time());
+		discover_want(lookup.discover, &domain, 1, resolver_time());
 		ev_run(lookup.loop, 0);
 		ev_timer_stop(lookup.loop, &lookup.tick);
 	}

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unbound.h>
 
 #include "../../dataplane/policy/image.h"
@@ -281,6 +282,15 @@ void resolver_forget(struct resolver *resolver, uint64_t token)
 			ub_cancel(resolver->ub, question->id);
 		question->used = false;
 	}
+}
+
+struct discover_time resolver_time(void)
+{
+	struct timespec steady, wall;
+
+	clock_gettime(CLOCK_MONOTONIC, &steady);
+	clock_gettime(CLOCK_REALTIME, &wall);
+	return (struct discover_time){(uint64_t)steady.tv_sec * 1000000 + (uint64_t)steady.tv_nsec / 1000, (uint64_t)wall.tv_sec};
 }
 
 const char *resolver_error(const struct resolver *resolver) { return resolver->error; }

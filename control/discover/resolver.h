@@ -27,6 +27,7 @@ struct resolver *resolver_new(struct ev_loop *loop, const struct control_config 
 void resolver_free(struct resolver *resolver);
 bool resolver_ask(struct resolver *resolver, const char *name, enum discover_type type, uint64_t token);
 void resolver_forget(struct resolver *resolver, uint64_t token);
+struct discover_time resolver_time(void); /* the clocks, for discovery, which has none */
 const char *resolver_error(const struct resolver *resolver); /* why it is not set up; "" */
 
 #endif

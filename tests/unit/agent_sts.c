@@ -2,73 +2,33 @@
  * agent_sts.c - MTA-STS policies with a clock, a DNS, a Redis and an HTTPS of the test's own: what is asked when, what is
  * kept through which failure and for how long, what another appliance has found, limits, the memory.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "asked.h"
 
 #include "../../control/agent/sts.h"
 
-#define START_S 1800000000ull
-#define OPEN_MAX 64
 #define POLICY(mode, mx, max_age) "version: STSv1\nmode: " mode "\nmx: " mx "\nmax_age: " max_age "\n"
 
 enum what { TXT, LOOK, FETCH };
-struct open {
-	enum what what;
-	char name[300];
-	uint64_t token;
-	bool open;
-};
-static struct open opens[OPEN_MAX];
-static size_t open_count, changes, forgotten;
 static bool redis_is_there;
-static struct control_config config;
 static struct sts *sts;
-static struct discover_time now;
-
-static bool note(enum what what, const char *name, uint64_t token)
-{
-	assert_true(token & STS_TOKEN);
-	struct open *o = &opens[open_count++ % OPEN_MAX];
-	*o = (struct open){.what = what, .token = token, .open = true};
-	snprintf(o->name, sizeof(o->name), "%s", name);
-	return true;
-}
 
 static bool on_ask(void *context, const char *name, uint64_t token)
 {
 	(void)context;
-	return note(TXT, name, token);
+	assert_true(token & STS_TOKEN);
+	return asked_note(TXT, name, token);
 }
 
 static bool on_look(void *context, const char *domain, uint64_t token)
 {
 	(void)context;
-	return redis_is_there && note(LOOK, domain, token);
+	return redis_is_there && asked_note(LOOK, domain, token);
 }
 
 static bool on_fetch(void *context, const char *domain, uint64_t token)
 {
 	(void)context;
-	return note(FETCH, domain, token);
-}
-
-static void on_forget(void *context, uint64_t token)
-{
-	(void)context;
-	(void)token;
-	forgotten++;
-}
-
-static void on_changed(void *context)
-{
-	(void)context;
-	changes++;
+	return asked_note(FETCH, domain, token);
 }
 
 static const struct sts_ops ops = {on_ask, on_look, on_fetch, on_forget, on_changed};
@@ -81,11 +41,8 @@ static void want(const char *domain)
 static int begin(void **state)
 {
 	(void)state;
-	control_config_default(&config);
-	open_count = changes = forgotten = 0;
-	memset(opens, 0, sizeof(opens));
+	asked_begin();
 	redis_is_there = false;
-	now = (struct discover_time){1000000, START_S};
 	sts = sts_new(&config, &ops, NULL);
 	return 0;
 }
@@ -99,28 +56,12 @@ static int end(void **state)
 
 static void pass(uint64_t seconds)
 {
-	now.us += seconds * 1000000;
-	now.unix_s += seconds;
+	asked_pass(seconds);
 	sts_tick(sts, now);
 }
 
-static struct open *opened(enum what what)
-{
-	for (size_t i = 0; i < OPEN_MAX; i++)
-		if (opens[i].open && opens[i].what == what)
-			return &opens[i];
-	return NULL;
-}
-
-static uint64_t take(enum what what)
-{
-	struct open *o = opened(what);
-
-	if (!o)
-		fail_msg("nobody asked for %d", what);
-	o->open = false;
-	return o->token;
-}
+static struct asked *opened(enum what what) { return asked_open((int)what, NULL); }
+static uint64_t take(enum what what) { return asked_take((int)what, NULL); }
 
 static void txt(const char *const *texts)
 {
@@ -338,7 +279,7 @@ static void silence(void **state)
 	pass(config.dns_timeout_s);
 	assert_int_equal(forgotten, 1);
 	assert_int_equal(sts_counts(sts).busy, 0);
-	memset(opens, 0, sizeof(opens));
+	memset(asked, 0, sizeof(asked));
 	pass(3601);
 	TXT_IS("v=STSv1; id=1;");
 	pass(STS_LOOK_S);
@@ -360,10 +301,10 @@ static void no_more_at_once_than_the_limit(void **state)
 		list[i] = names[i];
 	}
 	sts_want(sts, list, STS_BUSY_MAX + 5, now);
-	assert_int_equal(open_count, STS_BUSY_MAX);
+	assert_int_equal(asked_count, STS_BUSY_MAX);
 	TXT_IS("v=spf1");
 	sts_tick(sts, now);
-	assert_int_equal(open_count, STS_BUSY_MAX + 1);
+	assert_int_equal(asked_count, STS_BUSY_MAX + 1);
 	sts_want(sts, list, 2, now);
 	assert_int_equal(sts_counts(sts).busy, 1);
 }

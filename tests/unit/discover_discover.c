@@ -2,104 +2,9 @@
  * discover_discover.c - discovery with a clock and a DNS of the test's own: rounds, TTLs and their clamps, failures that
  * touch one name, what is kept and for how long, limits, late answers, the memory.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <arpa/inet.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "../../control/discover/discover.h"
-
-#define ASKED_MAX 4096
-#define START_S 1800000000ull
-
-struct asked {
-	char name[256];
-	enum discover_type type;
-	uint64_t token;
-	bool open;
-};
-
-static struct asked asked[ASKED_MAX];
-static size_t asked_count, changes, forgotten;
-static bool refuses;
-static struct control_config config;
-static struct discover *discover;
-static struct discover_time now;
-
-static bool on_ask(void *context, const char *name, enum discover_type type, uint64_t token)
-{
-	(void)context;
-	if (refuses)
-		return false;
-	assert_true(asked_count < ASKED_MAX);
-	struct asked *a = &asked[asked_count++];
-	*a = (struct asked){.type = type, .token = token, .open = true};
-	snprintf(a->name, sizeof(a->name), "%s", name);
-	return true;
-}
-
-static void on_forget(void *context, uint64_t token)
-{
-	(void)context;
-	(void)token;
-	forgotten++;
-}
-
-static void on_changed(void *context)
-{
-	(void)context;
-	changes++;
-}
-
-static int begin(void **state)
-{
-	static const struct discover_ops ops = {on_ask, on_forget, on_changed};
-
-	(void)state;
-	control_config_default(&config);
-	asked_count = changes = forgotten = 0;
-	refuses = false;
-	now = (struct discover_time){1000000, START_S};
-	discover = discover_new(&config, &ops, NULL);
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	discover_free(discover);
-	return 0;
-}
-
-static void pass(uint64_t seconds)
-{
-	now.us += seconds * 1000000;
-	now.unix_s += seconds;
-	discover_tick(discover, now);
-}
-
-static struct asked *open_question(const char *name, enum discover_type type)
-{
-	for (size_t i = 0; i < asked_count; i++)
-		if (asked[i].open && asked[i].type == type && !strcmp(asked[i].name, name))
-			return &asked[i];
-	return NULL;
-}
-
-static void answer(const char *name, enum discover_type type, struct discover_answer what)
-{
-	struct asked *question = open_question(name, type);
-
-	if (!question)
-		fail_msg("%s was not asked for type %d", name, type);
-	question->open = false;
-	discover_answered(discover, question->token, &what, now);
-}
+#include "discover_harness.h"
 
 static void fails(const char *name, enum discover_type type)
 {
@@ -250,10 +155,10 @@ static void without_mx(void **state)
 	none("bare.test", DISCOVER_AAAA, "no such record", 60);
 	assert_true(claimed("10.0.0.1", "bare.test"));
 	RECORDS("null.test", DISCOVER_MX, 60, "0 .");
-	assert_null(open_question("null.test", DISCOVER_A));
+	assert_null(asked_open(DISCOVER_A, "null.test"));
 	pass(61);
 	none("bare.test", DISCOVER_MX, "NXDOMAIN", 60);
-	assert_null(open_question("bare.test", DISCOVER_A)); /* nothing of that name can have an address */
+	assert_null(asked_open(DISCOVER_A, "bare.test")); /* nothing of that name can have an address */
 	assert_int_equal(claim_count(), 0);
 }
 
@@ -297,7 +202,7 @@ static void known_addresses_end(void **state)
 	while (now.unix_s < known_at + config.dns_keep_s) {
 		assert_true(claimed("10.0.0.1", "mx.a.test"));
 		pass(50);
-		if (open_question("a.test", DISCOVER_MX))
+		if (asked_open(DISCOVER_MX, "a.test"))
 			fails("a.test", DISCOVER_MX);
 	}
 	pass(DISCOVER_RETRY_MAX_S);
@@ -394,7 +299,7 @@ static void memory_there_and_back(void **state)
 	assert_true(claimed("10.0.0.1", "mx.a.test") && claimed("fd77::1", "mx.a.test") && claimed("10.0.0.7", "mx.c.test"));
 	want("a.test", NULL);
 	assert_int_equal(claim_count(), 3);
-	assert_non_null(open_question("a.test", DISCOVER_MX)); /* at once */
+	assert_non_null(asked_open(DISCOVER_MX, "a.test")); /* at once */
 	assert_true(discover_next_untold(discover, &row));
 	assert_string_equal(row.mx, "mx.a.test mx2.a.test");
 	assert_string_equal(row.addresses, "mx.a.test=10.0.0.1,10.0.0.2,fd77::1");

@@ -2,92 +2,19 @@
  * discover_tlsa.c - TLSA in discovery: only where addresses are validated, below an alias first, what is secure,
  * insecure, none and failed, what is kept, order, limits, the text and the memory.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "discover_harness.h"
 
 #include "../../control/discover/private.h"
 
-#define START_S 1800000000ull
-#define ASKED_MAX 256
 #define RDATA(...) {(const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})}
 
-struct asked {
-	char name[300];
-	enum discover_type type;
-	uint64_t token;
-	bool open;
-};
-static struct asked asked[ASKED_MAX];
-static size_t asked_count, changes;
-static struct control_config config;
-static struct discover *discover;
-static struct discover_time now;
-
-static bool on_ask(void *context, const char *name, enum discover_type type, uint64_t token)
+static int begin_one(void **state)
 {
-	(void)context;
-	assert_true(asked_count < ASKED_MAX);
-	struct asked *a = &asked[asked_count++];
-	*a = (struct asked){.type = type, .token = token, .open = true};
-	snprintf(a->name, sizeof(a->name), "%s", name);
-	return true;
-}
-
-static void on_forget(void *context, uint64_t token)
-{
-	(void)context;
-	(void)token;
-}
-
-static void on_changed(void *context)
-{
-	(void)context;
-	changes++;
-}
-
-static int begin(void **state)
-{
-	static const struct discover_ops ops = {on_ask, on_forget, on_changed};
 	const char *name = "a.example";
 
-	(void)state;
-	control_config_default(&config);
-	asked_count = changes = 0;
-	now = (struct discover_time){1000000, START_S};
-	discover = discover_new(&config, &ops, NULL);
+	begin(state);
 	discover_want(discover, &name, 1, now);
 	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	discover_free(discover);
-	return 0;
-}
-
-static struct asked *open_question(const char *name, enum discover_type type)
-{
-	for (size_t i = 0; i < asked_count; i++)
-		if (asked[i].open && asked[i].type == type && !strcmp(asked[i].name, name))
-			return &asked[i];
-	return NULL;
-}
-
-static void answer(const char *name, enum discover_type type, struct discover_answer what)
-{
-	struct asked *question = open_question(name, type);
-
-	if (!question)
-		fail_msg("%s was not asked for type %d", name, type);
-	question->open = false;
-	discover_answered(discover, question->token, &what, now);
 }
 
 static void one(const char *name, enum discover_type type, const uint8_t *data, int len, bool secure, const char *canonical)
@@ -118,9 +45,7 @@ static void addresses(bool mx_secure, bool secure, const char *canonical)
 
 static void next_round(void)
 {
-	now.us += 400ull * 1000000;
-	now.unix_s += 400;
-	discover_tick(discover, now);
+	pass(400);
 }
 
 /* What Redis is told of the last round. */
@@ -157,7 +82,7 @@ static void not_asked_where_addresses_are_not_validated(void **state)
 {
 	(void)state;
 	addresses(true, false, NULL);
-	assert_null(open_question("_25._tcp.mx.a.example", DISCOVER_TLSA));
+	assert_null(asked_open(DISCOVER_TLSA, "_25._tcp.mx.a.example"));
 	told("mx.a.example=none-insecure@1800000000", true);
 }
 
@@ -206,12 +131,12 @@ static void below_the_alias_first(void **state)
 	next_round();
 	addresses(true, true, "host.b.example");
 	one("_25._tcp.host.b.example", DISCOVER_TLSA, other_pin, sizeof(other_pin), true, NULL);
-	assert_null(open_question("_25._tcp.mx.a.example", DISCOVER_TLSA));
+	assert_null(asked_open(DISCOVER_TLSA, "_25._tcp.mx.a.example"));
 	told("mx.a.example=secure@1800000400,3-1-1-ef01", true);
 	next_round();
 	addresses(true, true, "host.b.example");
 	fails("_25._tcp.host.b.example", DISCOVER_TLSA);
-	assert_null(open_question("_25._tcp.mx.a.example", DISCOVER_TLSA));
+	assert_null(asked_open(DISCOVER_TLSA, "_25._tcp.mx.a.example"));
 	told("mx.a.example=failed@1800000400,3-1-1-ef01", true);
 }
 
@@ -336,7 +261,7 @@ static void what_the_compiler_gets_of_a_failure(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin_one, end)
 	const struct CMUnitTest tests[] = {
 		TEST(secure_records), TEST(not_asked_where_addresses_are_not_validated), TEST(none_and_insecure),
 		TEST(a_failure_is_not_none_and_keeps_what_was), TEST(below_the_alias_first), TEST(order_copies_and_limits),

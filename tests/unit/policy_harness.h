@@ -242,4 +242,23 @@ static inline const uint8_t *made_addr(const char *text)
 	return addr;
 }
 
+/* For validation: `change` is a statement on `made`, after which the image is refused for what is at `where`. make_all() is the test's. */
+static inline void made_refused(const char *change, const char *where)
+{
+	struct policy_image *image = made_parse();
+
+	if (image)
+		fail_msg("%s: taken", change);
+	if (!strstr(made_error, where))
+		fail_msg("%s: \"%s\" should name %s", change, made_error, where);
+	if (strlen(made_error) > 300 || strchr(made_error, '\n'))
+		fail_msg("%s: %s", change, made_error);
+}
+#define REFUSED(change, where) \
+	do { \
+		make_all(); \
+		change; \
+		made_refused(#change, where); \
+	} while (0)
+
 #endif

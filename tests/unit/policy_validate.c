@@ -54,26 +54,6 @@ static void the_whole_is_good(void **state)
 	policy_image_close(made_good());
 }
 
-static void refused(const char *change, const char *where)
-{
-	struct policy_image *image = made_parse();
-
-	if (image)
-		fail_msg("%s: taken", change);
-	if (!strstr(made_error, where))
-		fail_msg("%s: \"%s\" should name %s", change, made_error, where);
-	if (strlen(made_error) > 300 || strchr(made_error, '\n'))
-		fail_msg("%s: %s", change, made_error);
-}
-
-/* `change` is a statement on `made`. */
-#define REFUSED(change, where) \
-	do { \
-		make_all(); \
-		change; \
-		refused(#change, where); \
-	} while (0)
-
 static void headers(void **state)
 {
 	(void)state;
