@@ -21,12 +21,13 @@
 
 #include "config.h"
 #include "fastpath.h"
+#include "folder_watch.h"
 #include "policy_swap.h"
 #include "steer.h"
 
 #define WAXSEAL_VERSION "0.1"
 #define EAL_ARGS_MAX 32
-#define HOUSEKEEPING_US 50000 /* an edit of the policy is to hold within a second */
+#define HOUSEKEEPING_US 50000 /* between looks at the image and at events; a new image ends it early */
 
 static volatile sig_atomic_t ended;
 
@@ -199,17 +200,29 @@ static void steer_again(struct appliance *self)
 		fastpath_share(self->fastpath, shared);
 }
 
+static time_t seconds(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
 static void keep_house(struct appliance *self)
 {
-	unsigned turns = 0;
+	int watch = folder_watch_open(self->config.image);
+	time_t watched = seconds();
 	while (!ended) {
-		usleep(HOUSEKEEPING_US);
+		folder_watch_wait(watch, HOUSEKEEPING_US);
 		write_events(self);
 		if (policy_swap_poll(self->swap))
 			steer_again(self);
-		if (++turns % (1000000 / HOUSEKEEPING_US) == 0)
+		time_t now = seconds();
+		if (now != watched)
 			fastpath_watch(self->fastpath);
+		watched = now;
 	}
+	if (watch >= 0)
+		close(watch);
 }
 
 static int run(struct appliance *self)

@@ -1,8 +1,8 @@
 /*
  * policy_swap.h - the policy image in force, and how a new one takes its place.
  *
- * The main thread watches the image file; a good new image replaces the pointer that the lcores read at
- * the top of each loop, and the old one is unmapped when every lcore has passed a quiescent state (RCU,
+ * The main thread watches the image file (folder_watch.h ends its naps early); a good new image replaces the pointer that
+ * the lcores read at the top of each loop, and the old one is unmapped when every lcore has passed a quiescent state (RCU,
  * rte_rcu_qsbr). A bad file is refused with its error kept for `waxseal status`; the last good one stays.
  */
 #ifndef WAXSEAL_POLICY_SWAP_H

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "https.h"
 
@@ -44,15 +43,6 @@ struct mtasts {
 	struct lookup lookups[STS_BUSY_MAX];
 };
 
-static struct discover_time now_time(void)
-{
-	struct timespec steady, wall;
-
-	clock_gettime(CLOCK_MONOTONIC, &steady);
-	clock_gettime(CLOCK_REALTIME, &wall);
-	return (struct discover_time){(uint64_t)steady.tv_sec * 1000000 + (uint64_t)steady.tv_nsec / 1000, (uint64_t)wall.tv_sec};
-}
-
 /* ---- what sts.c asks ---- */
 
 static bool on_ask(void *context, const char *name, uint64_t token)
@@ -74,7 +64,7 @@ static void on_copy(void *context, uint64_t token, const redisReply *reply)
 	struct sts_copy copy = {0};
 	if (reply)
 		copy = (struct sts_copy){texts[0], texts[1], texts[2], texts[3], texts[4]};
-	sts_shared(mtasts->sts, token, reply ? &copy : NULL, now_time());
+	sts_shared(mtasts->sts, token, reply ? &copy : NULL, resolver_time());
 }
 
 static bool on_look(void *context, const char *domain, uint64_t token)
@@ -127,7 +117,7 @@ static void on_changed(void *context)
 
 static void on_fetched(void *context, uint64_t token, const struct sts_fetched *fetched)
 {
-	sts_fetched(((struct mtasts *)context)->sts, token, fetched, now_time());
+	sts_fetched(((struct mtasts *)context)->sts, token, fetched, resolver_time());
 }
 
 /* ---- the policy host ---- */
@@ -157,7 +147,7 @@ static void take_address(struct mtasts *mtasts, struct lookup *lookup, uint64_t 
 	if (!fetched.why && !https_get(mtasts->https, lookup->host, lookup->addresses, POLICY_PATH, round))
 		fetched.why = "cannot be fetched now";
 	if (fetched.why)
-		sts_fetched(mtasts->sts, round, &fetched, now_time());
+		sts_fetched(mtasts->sts, round, &fetched, resolver_time());
 }
 
 void mtasts_answered(struct mtasts *mtasts, uint64_t token, const struct discover_answer *answer, struct discover_time now)
