@@ -28,13 +28,14 @@ static void print_waxseald(const json_t *status, FILE *out)
 {
 	const json_t *waxseald = json_object_get(status, "waxseald");
 	char age[TABLE_AGE_MAX], text[LINE_MAX_TEXT];
+	bool several = link_number(waxseald, "workers") > 1;
 
 	if (json_object_get(waxseald, "error")) {
 		snprintf(text, sizeof(text), "down: %s", link_text(waxseald, "error"));
 	} else {
-		snprintf(text, sizeof(text), "up for %s, version %s, %" PRIu64 " worker%s, fail %s, image generation %" PRIu64 "%s",
+		snprintf(text, sizeof(text), "up for %s, version %s, %" PRIu64 " worker%s%s, fail %s, image generation %" PRIu64 "%s",
 			 table_age(link_number(waxseald, "uptime_s"), age), link_text(waxseald, "version"), link_number(waxseald, "workers"),
-			 link_number(waxseald, "workers") == 1 ? "" : "s", link_text(waxseald, "fail"), link_number(waxseald, "generation"),
+			 several ? "s, " : "", several ? link_text(waxseald, "layout") : "", link_text(waxseald, "fail"), link_number(waxseald, "generation"),
 			 *link_text(waxseald, "image_error") ? ", a newer one was refused" : "");
 	}
 	print_line(out, "waxseald", text);

@@ -1,24 +1,36 @@
-"""Several workers behind one I/O lcore: what one lcore does they do too, and a pool's flood stays the pool's."""
+"""Several lcores do what one does: I/O and workers behind it, or each for itself. A pool's flood stays the pool's."""
 import collections
 import gc
+import pathlib
 
 import pytest
 
+from lab import pressure
 from lab.dialogue import Dialogue, client_context, send_many
 from lab.lab import SINKS
 from lab.mta import Message, wait_for
-from lab.namespaces import ipv4, ipv6
+from lab.namespaces import PORTS, ipv4, ipv6, run
+from test_forward import PORT, echo, ping
 from test_idle import SHARE_MAX, share
+from test_mixed import OFFERS, mixed_sessions
 
 SESSIONS = 60
 FLOODED, CALM = SINKS, SINKS + 1
 ROOM = 8  # sessions taken over that a worker has room for
+EACH = {"dataplane_layout": "run-to-completion", "dataplane_workers": "2", "dataplane_cpus": "0,1"}
 
 
-@pytest.fixture(params=["xdp", "vdev"])
+def packet_ports(inside, outside):
+    """Ports owned by DPDK with that many queues. The kernel spreads frames by a hash that is symmetric."""
+    return {"ports_inside": f"vdev:net_af_packet0,iface=in0,qpairs={inside}", "ports_outside": f"vdev:net_af_packet1,iface=out0,qpairs={outside}"}
+
+
+@pytest.fixture(params=["xdp", "vdev", "run-to-completion"])
 def two(lab, request):
-    """Two workers and I/O; lcores may share a CPU."""
-    yield lab.start_appliance(request.param, dataplane_workers="2", dataplane_cpus="0,1,1", limits_takeovers=str(ROOM), limits_buffer_mb="16")
+    """Two workers; lcores may share a CPU."""
+    layout = {**EACH, **packet_ports(2, 2)} if request.param == "run-to-completion" else {"dataplane_workers": "2", "dataplane_cpus": "0,1,1"}
+    mode = "xdp" if request.param == "xdp" else "vdev"
+    yield lab.start_appliance(mode, **layout, limits_takeovers=str(ROOM), limits_buffer_mb="16")
     assert lab.appliance.waxseald.poll() is None
 
 
@@ -62,10 +74,16 @@ def test_flows_of_two_workers_are_listed(lab, two, sink):
             client.close()
 
 
+def sleeps(appliance):
+    appliance.rules(default={"level": "encrypt", "mode": "enforce"})
+    status, used = appliance.status(), share(appliance)
+    # Nobody wakes who receives on ports that DPDK owns: naps cost something for each of them.
+    naps = 2 if status["waxseald"]["layout"] == "run-to-completion" and not status["ports"][0]["xdp"] else 1
+    assert used < naps * SHARE_MAX, f"{used:.1%} of a core"
+
+
 def test_two_workers_sleep_when_idle(two):
-    two.rules(default={"level": "encrypt", "mode": "enforce"})
-    used = share(two)
-    assert used < SHARE_MAX, f"{used:.1%} of a core"
+    sleeps(two)
 
 
 @pytest.mark.sanitize
@@ -93,3 +111,92 @@ def test_a_flood_of_a_pool_leaves_the_others_their_room(lab, two, sink):
             client.close()
     wait_for("the events", lambda: sum(workers_of(two, CALM).values()) >= ROOM and sum(workers_of(two, FLOODED).values()) >= ROOM, 40)
     assert len(workers_of(two, CALM)) == 1 and not set(workers_of(two, CALM)) & {1}
+
+
+# ---- each lcore for itself ----
+
+@pytest.fixture(params=[pytest.param("symmetric", marks=pytest.mark.sanitize), pytest.param("asymmetric", marks=pytest.mark.sanitize), "sprayed", "af_xdp"])
+def each(lab, request, monkeypatch, tmp_path):
+    """Two lcores that run to completion, and how the ports spread frames over their queues: both directions of a connection
+    on the same one; each direction by another hash; each frame in turn; as the senders' own stacks please."""
+    kind, library = request.param, tmp_path / "queues.so"
+    if lab.appliance.waxseald:
+        lab.end_appliance()
+    if kind in ("sprayed", "af_xdp"):
+        run("gcc", "-shared", "-fPIC", "-O1", "-o", library, pathlib.Path(run.__code__.co_filename).with_name("queues.c"))
+        monkeypatch.setenv("LD_PRELOAD", str(library))
+        monkeypatch.setenv(*{"sprayed": ("WAXSEAL_SPRAY", "1"), "af_xdp": ("WAXSEAL_COMBINED", "2")}[kind])
+    veth_queues(lab, 2 if kind == "af_xdp" else 1)
+    ports = {} if kind == "af_xdp" else packet_ports(2, 3 if kind == "asymmetric" else 2)
+    lab.start_appliance("xdp" if kind == "af_xdp" else "vdev", **EACH, **ports).kind = kind
+    yield lab.appliance
+    lab.end_appliance()
+    monkeypatch.undo()
+    veth_queues(lab, 1)
+
+
+def veth_queues(lab, count):
+    for end, port in PORTS.items():
+        lab.box.run("sh", "-c", f"ethtool -L {port} rx {count} tx {count} || true")  # unmodified is an error
+        getattr(lab, end).run("sh", "-c", f"ethtool -L eth0 rx {count} tx {count} || true")
+
+
+def test_each_for_itself(lab, each, sink):
+    """Every kind of session, and what is no mail: right however the queues get them, and nothing is lost between lcores."""
+    books, address = pressure.Books(lab), ipv4("server", 1)
+    mixed_sessions(lab, each, sink, 20_000, sessions=100)
+    ping(lab, address, 1472)
+    ping(lab, ipv6("server", 1), 56)
+    assert echo(lab, address, PORT, 1_000_000)
+    gc.collect()
+    found = books.close()
+    assert not found["drops"].get("drop_ring") and not found["unsent_port"], found
+    used = workers_of(each, OFFERS)
+    assert set(used) == {0, 1} and min(used.values()) > 2, used
+    status = each.status()
+    assert status["waxseald"]["layout"] == "run-to-completion"
+    assert ", 2 workers, run-to-completion, fail open, " in each.command("status")
+    assert [worker["stalled"] for worker in status["workers"]] == [0, 0] and all(worker["flows_max"] for worker in status["workers"])
+    crossed = each.counter("crossed_packets")
+    assert (crossed == 0) == (each.kind == "symmetric"), f"{crossed} of {found['rx_packets']} packets crossed"
+
+
+def test_each_for_itself_sleeps_when_idle(each):
+    sleeps(each)
+
+
+def test_each_for_itself_is_stopped_and_started_again(lab, each, sink):
+    """In the middle of sessions: those that were taken over are told so, those that encrypt themselves go on."""
+    each.rules(default={"level": "encrypt", "mode": "enforce"})
+    sink(FLOODED)
+    sealed, taken = [Dialogue(lab.client, ipv4("server", FLOODED)) for _ in range(6)], [Dialogue(lab.client, ipv4("server", FLOODED)) for _ in range(6)]
+    try:
+        for client in sealed:
+            client.ehlo()
+            client.starttls(client_context())
+            client.ehlo()
+        for client in taken:
+            client.ehlo()
+            assert client.command("MAIL FROM:<a@b.example>").code == 250
+        each.stop()
+        each.start()
+        assert [str(client.reply())[:9] for client in taken] == ["421 4.3.2"] * len(taken)
+        assert [client.mail(Message(2000), "x@a.example").code for client in sealed] == [250] * len(sealed)
+        jobs = [(ipv4("server", FLOODED), message, f"{message.name}@a.example", None) for message in (Message(2000) for _ in range(20))]
+        assert [outcome.last.code for outcome in send_many(lab.client, jobs)] == [250] * len(jobs)
+    finally:
+        for client in sealed + taken:
+            client.close()
+
+
+@pytest.mark.parametrize("ports, wanted", [
+    ({}, "in0: has 1 queue, and layout = run-to-completion with workers = 2 needs 2: ethtool -L in0 combined 2, or layout = pipeline"),
+    (packet_ports(1, 2), "iface=in0,qpairs=1: has 1 queue, and layout = run-to-completion with workers = 2 needs 2: say so by qpairs=, or layout = pipeline"),
+    (packet_ports(2, 1), "iface=out0,qpairs=1: has 1 queue,")], ids=["af_xdp", "inside", "outside"])
+def test_a_port_without_a_queue_for_each_is_refused(lab, ports, wanted):
+    appliance = lab.appliance
+    if appliance.waxseald:
+        lab.end_appliance()
+    appliance.configure("vdev" if ports else "xdp", **EACH, **ports)
+    done = appliance.run_program("waxseald", "--config", appliance.conf)
+    assert done.returncode == 1 and wanted in done.stderr, done.stderr

@@ -12,7 +12,11 @@ OFFERS, PLAIN = SINKS, SINKS + 1
 
 @pytest.mark.parametrize("size", [2000, 100_000])
 def test_200_sessions_at_once(lab, both, sink, size):
-    both.rules(count=True, default={"level": "may", "mode": "enforce"}, domain__strict_example={"level": "encrypt"},
+    mixed_sessions(lab, both, sink, size)
+
+
+def mixed_sessions(lab, appliance, sink, size, sessions=SESSIONS):
+    appliance.rules(count=True, default={"level": "may", "mode": "enforce"}, domain__strict_example={"level": "encrypt"},
                domain__never_example={"level": "block", "on_fail": "reject"})
     servers = {OFFERS: sink(OFFERS), PLAIN: sink(PLAIN, starttls="none")}
     context = client_context()
@@ -20,7 +24,7 @@ def test_200_sessions_at_once(lab, both, sink, size):
              ("deferred", PLAIN, "strict.example", None), ("rejected", OFFERS, "never.example", None),
              ("clear", PLAIN, "lax.example", None)]
     jobs, wanted = [], []
-    for i in range(SESSIONS):
+    for i in range(sessions):
         kind, number, domain, tls = kinds[i % len(kinds)]
         message = Message(size)
         jobs.append(((ipv4, ipv6)[i // len(kinds) % 2]("server", number), message, f"{message.name}@{domain}", tls))
@@ -29,7 +33,7 @@ def test_200_sessions_at_once(lab, both, sink, size):
     codes = {"sealed": 250, "upgraded": 250, "clear": 250, "deferred": 451, "rejected": 554}
     wrong = [(kind, outcome.last.text, outcome.error) for kind, outcome in zip(wanted, outcomes)
              if outcome.last.code != codes[kind] or outcome.error]
-    assert not wrong, f"{len(wrong)} of {SESSIONS}: {wrong[:5]}"
+    assert not wrong, f"{len(wrong)} of {sessions}: {wrong[:5]}"
     for (address, message, recipient, tls), kind in zip(jobs, wanted):
         mails = [m for server in servers.values() for m in server.find(f"{message.name}@")]
         if codes[kind] != 250:
@@ -37,4 +41,4 @@ def test_200_sessions_at_once(lab, both, sink, size):
         else:
             mail, = mails
             assert mail.data == message.wire(recipient)[:-3] and bool(mail.tls) == (kind != "clear")
-    both.counted(**{kind: SESSIONS // len(kinds) for kind in codes})
+    appliance.counted(**{kind: sessions // len(kinds) for kind in codes})

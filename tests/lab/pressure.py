@@ -1,6 +1,7 @@
 """Load from tests/lab/flood.c, and the books: every frame that a generator sent is somewhere."""
 import json
 import pathlib
+import re
 import socket
 import threading
 import time
@@ -91,12 +92,15 @@ class Books:
     def check_wires(self, received):
         """What an end sent has come to its port; what came to the ports went to waxseald, to the other port inside the
         kernel, or was dropped because waxseald's ring was full."""
-        wire = self.wire
-        for end, port in (("client", "in0"), ("server", "out0")):
-            assert wire[end]["sent"] == wire[port]["rx_queue_0_xdp_packets"] + wire[port]["rx_queue_0_xdp_tx"], (end, wire)
-        came = sum(wire[port]["rx_queue_0_xdp_packets"] for port in ("in0", "out0"))
-        self.passed = sum(wire[port]["tx_queue_0_xdp_xmit"] for port in ("in0", "out0"))
-        self.missed = sum(wire[port]["rx_queue_0_drops"] + wire[port]["rx_queue_0_xdp_drops"] for port in ("in0", "out0"))
+        wire, ports = self.wire, ("in0", "out0")
+
+        def queues(port, what):
+            return sum(n for name, n in wire[port].items() if re.fullmatch(what.replace("queue", r"queue_\d+"), name))
+        for end, port in zip(("client", "server"), ports):
+            assert wire[end]["sent"] == queues(port, "rx_queue_xdp_packets") + queues(port, "rx_queue_xdp_tx"), (end, wire)
+        came = sum(queues(port, "rx_queue_xdp_packets") for port in ports)
+        self.passed = sum(queues(port, "tx_queue_xdp_xmit") for port in ports)
+        self.missed = sum(queues(port, "rx_queue_drops") + queues(port, "rx_queue_xdp_drops") for port in ports)
         assert came == received + self.passed + self.missed, (came, received, self.passed, self.missed, wire)
 
 
