@@ -261,11 +261,14 @@ static unsigned send_each(const struct ports *ports, struct port *port, unsigned
 	return sent;
 }
 
-static unsigned send_train(const struct ports *ports, struct port *port, unsigned lcore, struct rte_mbuf **mbufs, unsigned count)
+static unsigned send_train(struct ports *ports, struct port *port, unsigned lcore, struct rte_mbuf **mbufs, unsigned count)
 {
+	uint64_t *sent = &ports->lcore[lcore].in_trains[port - ports->port];
+
 	if (!train_send(port->train, mbufs, count))
 		return send_each(ports, port, lcore, mbufs, count);
 	rte_pktmbuf_free_bulk(mbufs, count);
+	__atomic_store_n(sent, *sent + count, __ATOMIC_RELAXED);
 	return count;
 }
 
@@ -344,6 +347,8 @@ void port_info(struct ports *ports, enum port_side side, struct port_info *out)
 		return;
 	out->rx_packets = stats.ipackets;
 	out->tx_packets = stats.opackets;
+	for (unsigned i = 0; i < ports->lcores; i++)
+		out->tx_packets += __atomic_load_n(&ports->lcore[i].in_trains[side], __ATOMIC_RELAXED);
 	out->rx_missed = stats.imissed;
 	out->tx_errors = stats.oerrors;
 }

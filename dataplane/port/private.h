@@ -105,6 +105,7 @@ struct port_lcore {
 	struct pollfd socket[1 + PORTS * PORT_QUEUES_MAX]; /* port_wait's: the caller's, then those of its queues */
 	unsigned sockets;
 	uint64_t nap_us; /* the next one, where nobody wakes */
+	uint64_t in_trains[PORTS]; /* frames that the device has not sent; others read it */
 } __attribute__((aligned(64)));
 
 struct ports {
