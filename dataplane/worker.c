@@ -232,7 +232,6 @@ struct worker *worker_new(const struct worker_config *config, uint64_t now_us, c
 	worker->stats = config->stats;
 	worker->started_us = worker->now_us = now_us;
 	RB_INIT(&worker->timers);
-	TAILQ_INIT(&worker->lingering);
 	TAILQ_INIT(&worker->waiting);
 	TAILQ_INIT(&worker->fed);
 

@@ -33,7 +33,6 @@ enum session_due {
 
 /* What a session needs while it is watched, followed in clear, or taken over; a sealed one has none. */
 struct session {
-	TAILQ_ENTRY(session) linger; /* in worker->lingering once reported */
 	TAILQ_ENTRY(session) turn;   /* in worker->fed while `fed` */
 	TAILQ_ENTRY(session) wait;   /* in worker->waiting while `waiting` */
 	RB_ENTRY(session) node; /* in worker->timers while deadline_us is set */
@@ -47,7 +46,7 @@ struct session {
 	enum session_due due;
 	bool fed; /* taken over, and had packets in this burst */
 	bool waiting, admitted, handshaking; /* worker_admit.c */
-	bool blocked, stripped, reported /* counted, and its event written: what is left is lingering */;
+	bool blocked, stripped;
 	uint8_t opening;          /* first octet of what the client said before a greeting; 0: nothing odd */
 	struct {                  /* no SMTP to see, and clear text would not be allowed: passes until a line speaks SMTP */
 		bool on, word_over;
@@ -77,7 +76,6 @@ struct worker {
 	struct session_tree timers;
 	TAILQ_HEAD(, session) fed;       /* taken over: their turn comes at the end of the burst */
 	TAILQ_HEAD(, session) waiting;   /* to begin their handshakes */
-	TAILQ_HEAD(, session) lingering; /* taken over, and all is said: the oldest gives way to one that begins */
 	uint64_t now_us, started_us;
 	uint32_t takeovers, handshakes, waiting_count;
 	struct rte_mbuf *tx[PORTS][WORKER_TX_MAX];
@@ -141,7 +139,6 @@ void worker_taken(void *context, struct flow *flow, enum side from, struct rte_m
 
 /* worker_report.c */
 void session_free(struct worker *worker, struct session *session);
-void worker_report(struct worker *worker, struct flow *flow);
 void worker_closed(void *context, struct flow *flow);
 void session_observed(struct worker *worker, struct session *session, enum smtp_event event);
 void session_would(struct worker *worker, struct session *session, const struct image_rule *rule, struct policy_decision decision);

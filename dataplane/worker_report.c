@@ -19,8 +19,6 @@ void session_free(struct worker *worker, struct session *session)
 		worker->due = NULL;
 	session_leaves(worker, session);
 	if (session->takeover) {
-		if (session->reported)
-			TAILQ_REMOVE(&worker->lingering, session, linger);
 		session_fed(worker, session, false);
 		takeover_free(session->takeover);
 		worker->takeovers--;
@@ -185,7 +183,7 @@ static void from_watch(const struct session *session, struct stats_event *event)
 }
 
 /* Once a flow. */
-void worker_report(struct worker *worker, struct flow *flow)
+static void report(struct worker *worker, struct flow *flow)
 {
 	struct session *session = flow->session;
 	struct stats_event event = {
@@ -222,10 +220,6 @@ void worker_report(struct worker *worker, struct flow *flow)
 	flow->destination->sessions[event.direction][event.end]++;
 	flow->destination->bytes += flow->bytes[CLIENT] + flow->bytes[SERVER];
 	worker->config.event(worker->config.context, &event);
-	if (session && session->takeover)
-		TAILQ_INSERT_TAIL(&worker->lingering, session, linger);
-	if (session)
-		session->reported = true;
 }
 
 /* flow_ops.closed */
@@ -234,8 +228,7 @@ void worker_closed(void *context, struct flow *flow)
 	struct worker *worker = context;
 	struct session *session = flow->session;
 
-	if (!session || !session->reported)
-		worker_report(worker, flow);
+	report(worker, flow);
 	if (session)
 		session_free(worker, session);
 	flow->session = NULL;

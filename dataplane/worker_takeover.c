@@ -80,8 +80,6 @@ void session_adopt(struct worker *worker, struct session *session)
 		session_not_adopted(worker, session, STAT_takeover_impossible);
 		return;
 	}
-	if (worker->takeovers >= worker->config.takeovers_max && !TAILQ_EMPTY(&worker->lingering))
-		flow_enter_state(worker->flows, TAILQ_FIRST(&worker->lingering)->flow, FLOW_CLOSED, worker->now_us);
 	if (worker->takeovers < worker->config.takeovers_max)
 		session->takeover = takeover_new(&worker->env, &params, worker->now_us);
 	if (!session->takeover) {
@@ -102,8 +100,6 @@ void session_adopt(struct worker *worker, struct session *session)
 /* After anything that may have changed a takeover: its next deadline, or its end. */
 void session_takeover_moved(struct worker *worker, struct session *session)
 {
-	if (!session->reported && takeover_settled(session->takeover))
-		worker_report(worker, session->flow);
 	session_handshaking(worker, session, takeover_begins_tls(session->takeover));
 	if (!takeover_done(session->takeover)) {
 		session_set_deadline(worker, session, takeover_deadline_us(session->takeover));

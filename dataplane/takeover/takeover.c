@@ -99,6 +99,8 @@ static void reset_by(struct takeover *t, enum side side)
 	}
 	if (side == SERVER && t->upstream == UPSTREAM_GONE)
 		return; /* the client is being answered here */
+	if (side == SERVER && t->eof[SERVER] && t->mode == CLIENT_OVER)
+		return; /* it had closed, and so has the client's side: many answer our close_notify with it */
 	t->abort_after[other] = true;
 	if (side == SERVER)
 		t->mode = CLIENT_OVER;
@@ -237,17 +239,12 @@ void takeover_stop(struct takeover *t, uint64_t now_us)
 
 bool takeover_done(const struct takeover *t)
 {
-	return t->over[CLIENT] && t->over[SERVER];
-}
-
-bool takeover_settled(const struct takeover *t)
-{
 	for (int s = 0; s < SIDES; s++) {
 		struct tcp_info info;
 		if (t->over[s])
 			continue;
 		tcp_info(t->end[s], &info);
-		if (!info.fin_sent || !info.fin_acked || !info.fin_received)
+		if (!info.waits)
 			return false;
 	}
 	return true;

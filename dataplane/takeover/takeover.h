@@ -99,11 +99,9 @@ void takeover_too_big(struct takeover *takeover, enum side side, uint32_t seq, u
 uint64_t takeover_deadline_us(const struct takeover *takeover);
 /* The appliance stops: 421 to the client if a reply can be given, RST to both. */
 void takeover_stop(struct takeover *takeover, uint64_t now_us);
-/* Both ends are closed or dead: free it. */
+/* Both ends are dead, or closed and acknowledged: free it. What TIME-WAIT is there for, flow/ does: it answers for a
+ * connection that is over, and lets no segment of it pass. */
 bool takeover_done(const struct takeover *takeover);
-
-/* Everything has been said and acknowledged, or one end is dead: what is left is lingering for retransmissions. */
-bool takeover_settled(const struct takeover *takeover);
 
 struct takeover_outcome {
 	enum stats_end end;            /* UPGRADED, CLEAR, DEFERRED, REJECTED, CUT, NOTHING */

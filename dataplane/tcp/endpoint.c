@@ -246,5 +246,6 @@ void tcp_info(const struct tcp_endpoint *ep, struct tcp_info *out)
 		.fin_acked = ep->fin_acked,
 		.fin_received = ep->fin_received,
 		.dead = ep->state == TCP_DEAD,
+		.waits = ep->state == TCP_TIME_WAIT && !ep->ack_now,
 	};
 }

@@ -118,6 +118,7 @@ struct tcp_info { /* for flows, traces, tests */
 	uint32_t snd_una, snd_nxt, rcv_nxt, rcv_edge, snd_wnd, cwnd, ssthresh;
 	uint64_t srtt_us, rto_us, retransmits, segments_in, segments_out;
 	bool fin_sent, fin_acked, fin_received, dead;
+	bool waits; /* in TIME-WAIT, with nothing to send */
 };
 void tcp_info(const struct tcp_endpoint *endpoint, struct tcp_info *out);
 
