@@ -28,94 +28,106 @@ static bool canonical(const char *domain, char out[IMAGE_DOMAIN_MAX + 1])
 
 /* ---- hash tables (index.c) ---- */
 
-/* Index of the element that `is` the key, IMAGE_NONE. */
-static inline uint32_t search(const struct policy_image *image, const struct index_table *table, uint64_t hash, const void *key,
-			      bool (*is)(const struct policy_image *image, const void *key, uint32_t i))
-{
-	uint32_t slot = (uint32_t)hash & table->mask;
-
-	for (unsigned i = 0; i <= IMAGE_PROBES_MAX && table->slots[slot].element != IMAGE_NONE; i++, slot = (slot + 1) & table->mask)
-		if (table->slots[slot].tag == index_tag(hash) && is(image, key, table->slots[slot].element))
-			return table->slots[slot].element;
-	return IMAGE_NONE;
-}
-
-struct pair {
+struct key {
 	const uint8_t *addr;
-	const char *domain;
+	const char *name;
+	uint64_t hash;
 };
 
-static bool is_server(const struct policy_image *image, const void *key, uint32_t i)
+/* The word of the slot that `is` the key's; 0: there is none. */
+static inline uint64_t search(const struct policy_image *image, const struct index_table *table, const struct key *key,
+			      bool (*is)(const struct policy_image *image, const struct key *key, const uint64_t *slot))
 {
-	const struct pair *pair = key;
-	const struct image_server *server = &image->servers[i];
+	uint32_t at = (uint32_t)key->hash & table->mask;
 
-	__builtin_prefetch(&image->hosts[server->host]);
-	return memcmp(pair->addr, server->addr, 16) == 0 && strcmp(pair->domain, image->strings + server->domain) == 0;
+	for (unsigned i = 0; i <= IMAGE_PROBES_MAX; i++, at = (at + 1) & table->mask) {
+		const uint64_t *slot = table->slots + (size_t)at * table->words;
+
+		if (!slot[table->words - 1])
+			return 0;
+		if (is(image, key, slot))
+			return slot[table->words - 1];
+	}
+	return 0;
 }
 
-static bool is_sts(const struct policy_image *image, const void *key, uint32_t i)
+static bool is_addr(const struct policy_image *image, const struct key *key, const uint64_t *slot)
 {
-	return strcmp(key, image->strings + image->sts[i].domain) == 0;
+	(void)image;
+	return memcmp(key->addr, slot, 16) == 0;
 }
 
-static bool is_probed(const struct policy_image *image, const void *key, uint32_t i)
+static bool is_server(const struct policy_image *image, const struct key *key, const uint64_t *slot)
 {
-	return memcmp(key, image->probed[i].addr, 16) == 0;
+	uint64_t word = slot[INDEX_BY_ADDR - 1];
+
+	return memcmp(key->addr, slot, 16) == 0 && index_server_tagged(word, key->hash) && strcmp(key->name, image->strings + index_name(word)) == 0;
 }
 
-static bool is_seen(const struct policy_image *image, const void *key, uint32_t i)
+static bool is_sts(const struct policy_image *image, const struct key *key, const uint64_t *slot)
 {
-	return memcmp(key, image->seen[i].addr, 16) == 0;
+	return index_sts_tagged(*slot, key->hash) && strcmp(key->name, image->strings + index_name(*slot)) == 0;
 }
 
-static uint32_t find_server(const struct policy_image *image, const uint8_t addr[16], const char *domain)
+/* Index of the element of that address; IMAGE_NONE. */
+static uint32_t find_addr(const struct policy_image *image, const struct index_table *table, const uint8_t addr[16])
 {
-	const struct index_table *table = &image->index.servers;
+	const struct key key = {.addr = addr, .hash = table->slots ? policy_index_addr(table, addr) : 0};
 
-	return table->slots ? search(image, table, policy_index_pair(table, addr, domain), &(struct pair){addr, domain}, is_server) : IMAGE_NONE;
-}
-
-static uint32_t find_addr(const struct policy_image *image, const struct index_table *table, const uint8_t addr[16],
-			  bool (*is)(const struct policy_image *image, const void *key, uint32_t i))
-{
-	return table->slots ? search(image, table, policy_index_addr(table, addr), addr, is) : IMAGE_NONE;
+	return table->slots ? (uint32_t)search(image, table, &key, is_addr) - 1 : IMAGE_NONE;
 }
 
 /* ---- servers ---- */
 
-static void set_host(const struct policy_image *image, uint32_t index, struct policy_server *out)
-{
-	const struct image_host *host = &image->hosts[index];
+/* What goes by that address for the domain. */
+struct known {
+	uint32_t host;        /* IMAGE_NONE: none of the image's hosts */
+	uint32_t destination; /* whose server it is, where it is not the domain's; IMAGE_NONE */
+	enum policy_tlsa tlsa;
+	bool mx_secure;
+};
 
-	out->mx = image->strings + host->name;
-	out->base = image->strings + host->base;
-	out->tlsa = (enum policy_tlsa)host->tlsa;
-	out->records = image->tlsa + host->tlsa_first;
-	out->record_count = host->tlsa_count;
+static struct known known_of(const struct policy_image *image, const uint8_t addr[16], const char *domain)
+{
+	const struct index_table *table = &image->index.servers;
+	char name[IMAGE_DOMAIN_MAX + 1];
+	struct known out = {.destination = IMAGE_NONE, .mx_secure = !domain};
+
+	if (table->slots && domain && canonical(domain, name)) {
+		const struct key key = {addr, name, policy_index_pair(table, addr, name)};
+		uint64_t word = search(image, table, &key, is_server);
+
+		out.host = index_element(word);
+		out.tlsa = (enum policy_tlsa)index_tlsa(word);
+		out.mx_secure = index_mx_secure(word);
+		if (word)
+			return out;
+	}
+	out.destination = policy_destination_of(image, addr);
+	out.host = image->index.destination_hosts[out.destination];
+	if (out.host != IMAGE_NONE)
+		out.tlsa = (enum policy_tlsa)image->hosts[out.host].tlsa;
+	return out;
 }
 
 struct policy_server policy_server_of(const struct policy_image *image, const uint8_t addr[16], const char *domain)
 {
-	struct policy_server out = {.mx_secure = !domain};
-	char name[IMAGE_DOMAIN_MAX + 1];
-	uint32_t at;
+	struct known known = known_of(image, addr, domain);
+	struct policy_server out = {.tlsa = known.tlsa, .mx_secure = known.mx_secure};
+	uint32_t servername;
 
-	if (domain && canonical(domain, name)) {
-		at = find_server(image, addr, name);
-		if (at != IMAGE_NONE) {
-			set_host(image, image->servers[at].host, &out);
-			out.mx_secure = image->servers[at].mx_secure;
-			return out;
-		}
-	}
-	at = policy_destination_of(image, addr);
-	if (!image->destinations[at].servername)
+	if (known.host != IMAGE_NONE) {
+		const struct image_host *host = &image->hosts[known.host];
+
+		out.mx = image->strings + host->name;
+		out.base = image->strings + host->base;
+		out.records = image->tlsa + host->tlsa_first;
+		out.record_count = host->tlsa_count;
 		return out;
-	out.mx = out.base = image->strings + image->destinations[at].servername;
-	at = image->index.destination_hosts[at];
-	if (at != IMAGE_NONE)
-		set_host(image, at, &out);
+	}
+	servername = image->destinations[known.destination].servername;
+	if (servername)
+		out.mx = out.base = image->strings + servername;
 	return out;
 }
 
@@ -128,9 +140,9 @@ const uint8_t *policy_tlsa_data(const struct policy_image *image, const struct i
 
 /* Are there records that speak for the server, or might there be? Of a domain that the agent asks about, what is not known
  * may be there. What it cannot ask about, the subdomains of a parent rule or all the world's, is not held against anybody. */
-static bool dane_speaks(const struct policy_image *image, const struct image_rule *rule, const struct policy_server *server, const char *domain)
+static bool dane_speaks(const struct policy_image *image, const struct image_rule *rule, enum policy_tlsa tlsa, const char *domain)
 {
-	switch (server->tlsa) {
+	switch (tlsa) {
 	case TLSA_NONE:
 		return false;
 	case TLSA_SECURE:
@@ -159,13 +171,13 @@ static bool only_counted(const struct image_rule *rule)
 
 const struct image_rule *policy_rule_at(const struct policy_image *image, const struct image_rule *rule, const uint8_t addr[16], const char *domain)
 {
-	struct policy_server server;
+	enum policy_tlsa tlsa;
 
 	if (!waits_for_dane(rule) && !only_counted(rule))
 		return rule;
-	server = policy_server_of(image, addr, domain);
+	tlsa = known_of(image, addr, domain).tlsa;
 	for (unsigned steps = 0; steps <= IMAGE_OTHERWISE_MAX; steps++) {
-		if (!only_counted(rule) && (!waits_for_dane(rule) || dane_speaks(image, rule, &server, domain)))
+		if (!only_counted(rule) && (!waits_for_dane(rule) || dane_speaks(image, rule, tlsa, domain)))
 			return rule;
 		if (rule->otherwise == IMAGE_NONE)
 			break;
@@ -200,16 +212,19 @@ const struct image_sts *policy_sts_of(const struct policy_image *image, const ch
 {
 	char name[IMAGE_DOMAIN_MAX + 1];
 	const struct index_table *table = &image->index.sts;
-	uint32_t at = IMAGE_NONE;
+	struct key key = {.name = name};
+	uint64_t word;
 
-	if (table->slots && canonical(domain, name))
-		at = search(image, table, policy_index_name(table, name), name, is_sts);
-	return at == IMAGE_NONE ? NULL : &image->sts[at];
+	if (!table->slots || !canonical(domain, name))
+		return NULL;
+	key.hash = policy_index_name(table, name);
+	word = search(image, table, &key, is_sts);
+	return word ? &image->sts[index_element(word)] : NULL;
 }
 
 const struct image_probed *policy_probed_at(const struct policy_image *image, const uint8_t addr[16])
 {
-	uint32_t at = find_addr(image, &image->index.probed, addr, is_probed);
+	uint32_t at = find_addr(image, &image->index.probed, addr);
 
 	return at == IMAGE_NONE ? NULL : &image->probed[at];
 }
@@ -221,7 +236,7 @@ const char *policy_probed_name(const struct policy_image *image, const struct im
 
 const struct image_seen *policy_seen_at(const struct policy_image *image, const uint8_t addr[16])
 {
-	uint32_t at = find_addr(image, &image->index.seen, addr, is_seen);
+	uint32_t at = find_addr(image, &image->index.seen, addr);
 
 	return at == IMAGE_NONE ? NULL : &image->seen[at];
 }

@@ -39,17 +39,34 @@ uint64_t policy_image_checksum(const void *bytes, size_t len)
 	return sum;
 }
 
-#define HUGE_FROM (2u << 20) /* bytes of one huge page */
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* Whole huge pages, or the ends would be of small ones, and the seal would break up the last. */
+static size_t mapped_bytes(size_t bytes)
+{
+	return bytes < HUGE_PAGE ? bytes : (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+}
 
 void *policy_memory_new(size_t bytes)
 {
-	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t mapped = mapped_bytes(bytes);
+	void *map = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (map == MAP_FAILED)
 		return NULL;
-	if (bytes >= HUGE_FROM)
-		madvise(map, bytes, MADV_HUGEPAGE); /* a kernel without them: as good, if slower */
+	if (mapped >= HUGE_PAGE)
+		madvise(map, mapped, MADV_HUGEPAGE); /* a kernel without them: as good, if slower */
 	return map;
+}
+
+int policy_memory_seal(void *memory, size_t bytes)
+{
+	return mprotect(memory, mapped_bytes(bytes), PROT_READ) == 0 ? 0 : -errno;
+}
+
+void policy_memory_free(void *memory, size_t bytes)
+{
+	munmap(memory, mapped_bytes(bytes));
 }
 
 static uint8_t *map_new(size_t len, char *error, size_t error_len)
@@ -66,9 +83,11 @@ static uint8_t *map_new(size_t len, char *error, size_t error_len)
 /* Takes the mapping, also on error. */
 static struct policy_image *image_take(uint8_t *map, size_t len, char *error, size_t error_len)
 {
-	struct policy_image *image = calloc(1, sizeof(*image));
+	struct policy_image *image = aligned_alloc(_Alignof(struct policy_image), sizeof(*image));
 
-	if (!image || mprotect(map, len, PROT_READ) != 0) {
+	if (image)
+		memset(image, 0, sizeof(*image));
+	if (!image || policy_memory_seal(map, len) != 0) {
 		snprintf(error, error_len, "no memory: %s", strerror(errno));
 		goto fail;
 	}
@@ -78,7 +97,7 @@ static struct policy_image *image_take(uint8_t *map, size_t len, char *error, si
 		return image;
 	policy_index_dispose(image);
 fail:
-	munmap(map, len);
+	policy_memory_free(map, len);
 	free(image);
 	return NULL;
 }
@@ -146,7 +165,7 @@ static struct policy_image *open_fd(int fd, char *error, size_t error_len)
 	if (!map)
 		return NULL;
 	if (read_whole(fd, map, (size_t)st.st_size, error, error_len) != 0) {
-		munmap(map, (size_t)st.st_size);
+		policy_memory_free(map, (size_t)st.st_size);
 		return NULL;
 	}
 	return image_take(map, (size_t)st.st_size, error, error_len);
@@ -235,7 +254,7 @@ void policy_image_close(struct policy_image *image)
 	if (!image)
 		return;
 	policy_index_dispose(image);
-	munmap((void *)(uintptr_t)image->base, image->len);
+	policy_memory_free((void *)(uintptr_t)image->base, image->len);
 	free(image);
 }
 

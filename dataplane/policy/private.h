@@ -11,95 +11,122 @@
 
 /* ---- index.c: what is made of a checked image when it is opened ---- */
 
-/* Slot of a hash table: of the element only where the tags agree. */
-struct index_slot {
-	uint32_t tag;
-	uint32_t element; /* of the section; IMAGE_NONE: free */
-};
+/* A hash table: mask + 1 slots, a power of two, half full at most. A slot is a word, 0 where it is free; in front of it, where
+ * an address is the key or part of it, those 16 bytes. What a look-up compares stands in the slot, or is named there: what it
+ * leads to is read once, or not at all. */
 struct index_table {
-	const struct index_slot *slots; /* mask + 1, a power of two, half full at most; NULL: the section is empty */
+	uint64_t *slots; /* NULL: the section is empty */
 	uint32_t mask;
+	uint32_t words; /* of a slot: INDEX_BY_NAME or INDEX_BY_ADDR */
 	uint64_t seed;
-};
+} __attribute__((aligned(32)));
+enum { INDEX_BY_NAME = 1, INDEX_BY_ADDR = 3 };
 
-/* Level 0 has the first address of each `fanout` prefixes, level n + 1 the first key of each `fanout` of level n; the topmost
- * has `fanout` at most. Of a section with no more than that there is none. A node is one cache line (IPv6: two). */
-#define INDEX_FANOUT4 16
-#define INDEX_FANOUT6 8
-#define INDEX_LEVELS_MAX 6 /* IMAGE_PREFIXES_MAX by the smaller fanout */
-typedef unsigned __int128 index_key6;
-struct index_level {
-	void *keys; /* uint32_t or index_key6, in host byte order; in whole nodes, those beyond `count` are the highest */
-	uint32_t count;
-};
+/* MTA-STS: tag 16, element 20, name 28 bits. A server: tag 12, mx_secure 1, its host's enum policy_tlsa 3, host 20, name 28.
+ * Probes and what was seen: element + 1. */
+static inline uint32_t index_name(uint64_t word) { return (uint32_t)word & (IMAGE_STRINGS_MAX - 1); }
+static inline uint32_t index_element(uint64_t word) { return (uint32_t)(word >> 28) & 0xfffff; } /* or the host */
+static inline uint8_t index_tlsa(uint64_t word) { return word >> 48 & 7; }
+static inline bool index_mx_secure(uint64_t word) { return word >> 51 & 1; }
+static inline bool index_sts_tagged(uint64_t word, uint64_t hash) { return (word ^ hash) >> 48 == 0; }
+static inline bool index_server_tagged(uint64_t word, uint64_t hash) { return (word ^ hash) >> 52 == 0; }
+_Static_assert(IMAGE_STRINGS_MAX == 1u << 28 && IMAGE_HOSTS_MAX <= 1u << 20 && IMAGE_STS_MAX <= 1u << 20, "fields of a slot's word");
+
+/* From an address to the last prefix not above it. The space between the ends of the section is cut into `slots` equal
+ * parts, a quarter as many as there are prefixes; where more than INDEX_FANOUT lie in one part, level l, the first address of
+ * each INDEX_FANOUT^(l + 1) prefixes, narrows it down. */
+#define INDEX_FANOUT_BITS 4
+#define INDEX_FANOUT (1u << INDEX_FANOUT_BITS)
+#define INDEX_LEVELS_MAX 5 /* IMAGE_PREFIXES_MAX by the fanout */
+typedef unsigned __int128 index_key; /* in host byte order; IPv4: 32 bits */
 struct index_tree {
-	struct index_level levels[INDEX_LEVELS_MAX];
-	unsigned depth;
-};
+	index_key base;  /* slot n begins at base + (n << shift), but the first one lower, and the last one has no end */
+	uint32_t *first; /* of slots + 1: prefixes below that slot; NULL: the section is empty */
+	const void *all; /* struct image_prefix4 or image_prefix6 */
+	uint32_t slots, count;
+	uint8_t shift, depth;
+	void *levels[INDEX_LEVELS_MAX]; /* uint32_t or index_key */
+} __attribute__((aligned(64)));
 
-#define INDEX_PIECES_MAX (6 * INDEX_LEVELS_MAX + 7)
-struct index_piece {
-	void *memory;
+struct index_domains {
+	uint8_t *tags; /* one for each slot; 0: free. NULL: no slots */
+	const struct image_domain *slots;
+	uint32_t mask;
+} __attribute__((aligned(32)));
+
+struct policy_index {
+	struct index_domains domains;
+	struct index_table servers, sts, probed, seen;
+	struct index_domains inbound_domains;
+	struct index_tree prefix4, prefix6, client4, client6, inbound4, inbound6;
+	uint32_t *destination_hosts; /* host of that servername, by destination; IMAGE_NONE */
+	uint8_t *memory; /* of all of it */
 	size_t bytes;
 };
 
-struct policy_index {
-	struct index_table servers, sts, probed, seen;
-	struct index_tree prefix4, prefix6, client4, client6, inbound4, inbound6;
-	const uint8_t *domain_tags, *inbound_domain_tags; /* one for each slot; 0: free */
-	const uint32_t *destination_hosts; /* host of that servername, by destination; IMAGE_NONE */
-	struct index_piece pieces[INDEX_PIECES_MAX];
-	unsigned piece_count;
-};
-
+/* Its first line has what look-ups lead to; the index says where, a line each. */
 struct policy_image {
-	const uint8_t *base;
-	size_t len;
-	const struct image_header *header;
 	const char *strings;
 	const struct image_rule *rules;
-	const uint32_t *matches;
-	const struct image_domain *domains;
-	const struct image_destination *destinations;
-	const struct image_prefix4 *prefix4;
-	const struct image_prefix6 *prefix6;
-	const struct image_fingerprint *fingerprints;
-	const struct image_prefix4 *client4, *inbound4;
-	const struct image_prefix6 *client6, *inbound6;
-	const struct image_domain *inbound_domains;
-	const struct image_server *servers;
 	const struct image_host *hosts;
 	const struct image_tlsa *tlsa;
-	const uint8_t *octets;
+	const struct image_destination *destinations;
 	const struct image_sts *sts;
 	const struct image_probed *probed;
-	const uint32_t *probed_names;
 	const struct image_seen *seen;
 	struct policy_index index;
+	const struct image_header *header;
+	const uint8_t *base;
+	size_t len;
+	const uint32_t *matches;
+	const struct image_domain *domains, *inbound_domains;
+	const struct image_prefix4 *prefix4, *client4, *inbound4;
+	const struct image_prefix6 *prefix6, *client6, *inbound6;
+	const struct image_fingerprint *fingerprints;
+	const struct image_server *servers;
+	const uint8_t *octets;
+	const uint32_t *probed_names;
 };
 
-/* image.c: zeroed, anonymous, of huge pages where that pays; munmap() ends it. NULL with errno. */
+/* image.c: zeroed, anonymous, of huge pages where that pays; NULL with errno. Sealed: nobody can write it any more. */
 void *policy_memory_new(size_t bytes);
+int policy_memory_seal(void *memory, size_t bytes); /* 0, or -errno */
+void policy_memory_free(void *memory, size_t bytes);
 
 /* 0, or -errno with a one-line `error`; policy_index_dispose() is due in both cases. */
 int policy_index_build(struct policy_image *image, char *error, size_t error_len);
 void policy_index_dispose(struct policy_image *image);
-/* false: farther than IMAGE_PROBES_MAX from its home. */
-bool policy_index_put(struct index_slot *slots, uint32_t mask, uint64_t hash, uint32_t element);
+/* `addr`: the key's, of a table by address. false: farther than IMAGE_PROBES_MAX from its home. */
+bool policy_index_put(struct index_table *table, uint64_t hash, const uint8_t *addr, uint64_t word);
 uint64_t policy_index_addr(const struct index_table *table, const uint8_t addr[16]);
 uint64_t policy_index_name(const struct index_table *table, const char *name);
 uint64_t policy_index_pair(const struct index_table *table, const uint8_t addr[16], const char *name);
 
-static inline uint32_t index_tag(uint64_t hash) { return (uint32_t)(hash >> 32); }
 /* Of another part of the hash than the slot; never 0. */
 static inline uint8_t index_domain_tag(uint64_t hash) { return (uint8_t)(hash >> 56 | 1); }
-static inline index_key6 index_key6_of(const uint8_t addr[16])
+static inline index_key index_key6(const uint8_t addr[16])
 {
 	uint64_t high, low;
 
 	__builtin_memcpy(&high, addr, 8);
 	__builtin_memcpy(&low, addr + 8, 8);
-	return (index_key6)__builtin_bswap64(high) << 64 | __builtin_bswap64(low);
+	return (index_key)__builtin_bswap64(high) << 64 | __builtin_bswap64(low);
+}
+
+/* `ipv6` is a constant wherever these are used. */
+static inline index_key index_prefix_key(const struct index_tree *tree, bool ipv6, uint32_t i)
+{
+	return ipv6 ? index_key6(((const struct image_prefix6 *)tree->all)[i].addr) : ((const struct image_prefix4 *)tree->all)[i].addr;
+}
+static inline index_key index_level_key(const struct index_tree *tree, bool ipv6, unsigned level, uint32_t i)
+{
+	return ipv6 ? ((const index_key *)tree->levels[level])[i] : ((const uint32_t *)tree->levels[level])[i];
+}
+static inline uint32_t index_tree_slot(const struct index_tree *tree, index_key key)
+{
+	index_key slot = key < tree->base ? 0 : (key - tree->base) >> tree->shift;
+
+	return slot < tree->slots ? (uint32_t)slot : tree->slots - 1;
 }
 
 /* Sets the section pointers and checks everything. 0, or -EINVAL with a one-line `error`. */
@@ -126,7 +153,7 @@ static inline bool prefix4_holds(const struct image_prefix4 *p, uint32_t addr)
 }
 static inline bool prefix6_holds(const struct image_prefix6 *p, const uint8_t addr[16])
 {
-	return !p->len || (index_key6_of(p->addr) ^ index_key6_of(addr)) >> (128 - p->len) == 0;
+	return !p->len || (index_key6(p->addr) ^ index_key6(addr)) >> (128 - p->len) == 0;
 }
 
 #endif

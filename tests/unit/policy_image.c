@@ -1,8 +1,10 @@
 /* policy/image.c: how an image comes into memory, and that what is in memory cannot be changed from outside. */
 #include "policy_harness.h"
+#include "policy/private.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -139,6 +141,40 @@ static void a_fresh_appliance_observes(void **state)
 	policy_image_close(NULL);
 }
 
+/* The kernel is asked to write there: it says no where the dataplane would die. */
+static bool writable(void *at)
+{
+	int fd = open("/dev/zero", O_RDONLY);
+	bool done = read(fd, at, 1) == 1;
+
+	close(fd);
+	return done;
+}
+
+static bool mapped(uint8_t *at)
+{
+	return msync((void *)((uintptr_t)at & ~(uintptr_t)4095), 4096, MS_ASYNC) == 0;
+}
+
+static void memory_is_sealed_and_given_back_whole(void **state)
+{
+	static const size_t sizes[] = {1, 4096, 70000, (2u << 20) - 1, 2u << 20, (2u << 20) + 1, 5u << 20};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uint8_t *memory = policy_memory_new(sizes[i]), *last = memory + sizes[i] - 1;
+
+		assert_non_null(memory);
+		assert_int_equal(*last, 0);
+		assert_true(writable(memory) && writable(last));
+		assert_int_equal(policy_memory_seal(memory, sizes[i]), 0);
+		assert_false(writable(memory) || writable(last));
+		assert_true(mapped(memory) && mapped(last));
+		policy_memory_free(memory, sizes[i]);
+		assert_false(mapped(memory) || mapped(last));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -148,6 +184,7 @@ int main(void)
 		cmocka_unit_test(any_flipped_byte_is_damage),
 		cmocka_unit_test(the_checksum_does_not_cover_itself),
 		cmocka_unit_test(a_fresh_appliance_observes),
+		cmocka_unit_test(memory_is_sealed_and_given_back_whole),
 	};
 	int failed;
 

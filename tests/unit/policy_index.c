@@ -60,6 +60,7 @@ struct net {
 };
 static struct net nets[PREFIXES_MAX];
 static bool ipv6;
+static bool clustered; /* most of them under one prefix of 20 bits, or of 116; a few anywhere */
 
 static bool holds(const struct net *net, const uint8_t *addr)
 {
@@ -91,6 +92,12 @@ static uint32_t make_nets(uint32_t wanted)
 		nets[i].len = (uint8_t)(end ? most : random32() % (most + 1));
 		for (unsigned k = 0; k < most / 8; k++)
 			nets[i].addr[k] = end ? 255 : k == 0 ? first[random32() % 6] : (uint8_t)(random32() & (k < 3 ? 3 : 255));
+		if (clustered && i % 50) {
+			memset(nets[i].addr, 10, 16);
+			nets[i].len = (uint8_t)(most - random32() % 3);
+			nets[i].addr[most / 8 - 2] = (uint8_t)(random32() & 15);
+			nets[i].addr[most / 8 - 1] = (uint8_t)random32();
+		}
 		for (unsigned bit = nets[i].len; bit < 128; bit++)
 			nets[i].addr[bit / 8] &= (uint8_t)~(0x80 >> bit % 8);
 	}
@@ -99,6 +106,17 @@ static uint32_t make_nets(uint32_t wanted)
 		if (!kept || by_net(&nets[kept - 1], &nets[i]) != 0)
 			nets[kept++] = nets[i];
 	return kept;
+}
+
+/* Of all prefixes, how many share their part of the space with more than a node's worth of others. */
+static uint32_t crowded(const struct index_tree *tree)
+{
+	uint32_t n = 0;
+
+	for (uint32_t slot = 0; slot < tree->slots; slot++)
+		if (tree->first[slot + 1] - tree->first[slot] > INDEX_FANOUT)
+			n += tree->first[slot + 1] - tree->first[slot];
+	return n;
 }
 
 /* Which of eight destinations; the next ones in order go to others. */
@@ -162,7 +180,7 @@ static void beside(uint8_t addr[16], int step)
 
 static void ask_around(const struct policy_image *image, uint32_t count)
 {
-	uint32_t step = count / 700 + 1;
+	uint32_t step = count / 350 + 1;
 
 	for (uint32_t i = 0; i < count; i += step) {
 		uint8_t addr[16];
@@ -189,10 +207,11 @@ static void a_tree_finds_what_a_walk_finds(void **state)
 	static const uint32_t sizes[] = {1, 2, 8, 9, 16, 17, 64, 65, 255, 256, 257, 512, 513, 4096, 4097, PREFIXES_MAX};
 
 	(void)state;
-	for (int family = 0; family < 2; family++)
+	for (unsigned kind = 0; kind < 4; kind++)
 		for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 			random_state = 88172645463325252u + i;
-			ipv6 = family;
+			ipv6 = kind & 1;
+			clustered = kind & 2;
 			begin();
 			for (int d = 1; d < 8; d++)
 				made_destination((char[]){'d', (char)('0' + d), 0}, 0, "");
@@ -202,6 +221,26 @@ static void a_tree_finds_what_a_walk_finds(void **state)
 			ask_around(image, count);
 			policy_image_close(image);
 		}
+}
+
+/* What lies close together is told apart by the first step, though the whole space lies between it and the rest. */
+static void a_few_far_away_make_nobody_else_slow(void **state)
+{
+	(void)state;
+	clustered = true;
+	for (int family = 0; family < 2; family++) {
+		ipv6 = family;
+		begin();
+		for (int d = 1; d < 8; d++)
+			made_destination((char[]){'d', (char)('0' + d), 0}, 0, "");
+		uint32_t count = make_nets(PREFIXES_MAX);
+		write_nets(count);
+		struct policy_image *image = open_all();
+		uint32_t slow = crowded(family ? &image->index.prefix6 : &image->index.prefix4);
+		if (slow > count / 8)
+			fail_msg("IPv%d: %u of %u", ipv6 ? 6 : 4, slow, count);
+		policy_image_close(image);
+	}
 }
 
 /* ---- hash tables ---- */
@@ -285,6 +324,26 @@ static void every_finding_is_found_and_no_other(void **state)
 	policy_image_close(image);
 }
 
+/* So many names for one slot that some have its tag. */
+static void a_tag_is_no_name(void **state)
+{
+	(void)state;
+	begin();
+	made_host("mx.e", TLSA_NONE);
+	made_server("10.0.0.1", "a.e", 0, true);
+	made.sts[made.header.sts.count++] = (struct image_sts){.domain = made_string("a.e"), .rule = IMAGE_NONE};
+	struct policy_image *image = open_all();
+	uint8_t addr[16];
+	memcpy(addr, made_addr("10.0.0.1"), 16);
+	assert_string_equal(policy_server_of(image, addr, "a.e").mx, "mx.e");
+	assert_non_null(policy_sts_of(image, "a.e"));
+	for (uint32_t i = 0; i < 300000; i++) {
+		assert_null(policy_server_of(image, addr, named(i)).mx);
+		assert_null(policy_sts_of(image, named(i)));
+	}
+	policy_image_close(image);
+}
+
 static void nothing_is_found_where_nothing_is(void **state)
 {
 	(void)state;
@@ -314,17 +373,23 @@ static void the_seed_is_that_of_the_whole_image(void **state)
 static void no_element_stands_too_far_from_its_home(void **state)
 {
 	enum { SLOTS = 2048 };
-	struct index_slot *slots = malloc(SLOTS * sizeof(*slots));
+	static const uint32_t strides[] = {INDEX_BY_NAME, INDEX_BY_ADDR};
 
 	(void)state;
-	memset(slots, 0xff, SLOTS * sizeof(*slots));
-	for (uint32_t i = 0; i <= IMAGE_PROBES_MAX; i++) /* and around the end */
-		assert_true(policy_index_put(slots, SLOTS - 1, SLOTS - 5, i));
-	assert_false(policy_index_put(slots, SLOTS - 1, SLOTS - 5, IMAGE_PROBES_MAX + 1));
-	assert_int_equal(slots[SLOTS - 5].element, 0);
-	assert_int_equal(slots[IMAGE_PROBES_MAX - 5].element, IMAGE_PROBES_MAX);
-	assert_int_equal(slots[IMAGE_PROBES_MAX - 4].element, IMAGE_NONE);
-	free(slots);
+	for (size_t k = 0; k < sizeof(strides) / sizeof(strides[0]); k++) {
+		uint32_t words = strides[k];
+		struct index_table table = {.slots = calloc((size_t)SLOTS * words, sizeof(uint64_t)), .mask = SLOTS - 1, .words = words};
+
+		for (uint32_t i = 0; i <= IMAGE_PROBES_MAX; i++) /* and around the end */
+			assert_true(policy_index_put(&table, SLOTS - 5, numbered(i), i + 1));
+		assert_false(policy_index_put(&table, SLOTS - 5, numbered(0), IMAGE_PROBES_MAX + 2));
+		assert_int_equal(table.slots[(SLOTS - 5) * words + words - 1], 1);
+		assert_int_equal(table.slots[(IMAGE_PROBES_MAX - 5) * words + words - 1], IMAGE_PROBES_MAX + 1);
+		assert_int_equal(table.slots[(IMAGE_PROBES_MAX - 4) * words + words - 1], 0);
+		if (words == INDEX_BY_ADDR)
+			assert_memory_equal(&table.slots[(IMAGE_PROBES_MAX - 5) * words], numbered(IMAGE_PROBES_MAX), 16);
+		free(table.slots);
+	}
 }
 
 static int end(void **state)
@@ -338,7 +403,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_tree_finds_what_a_walk_finds),
+		cmocka_unit_test(a_few_far_away_make_nobody_else_slow),
 		cmocka_unit_test(every_finding_is_found_and_no_other),
+		cmocka_unit_test(a_tag_is_no_name),
 		cmocka_unit_test(nothing_is_found_where_nothing_is),
 		cmocka_unit_test(the_seed_is_that_of_the_whole_image),
 		cmocka_unit_test(no_element_stands_too_far_from_its_home),
