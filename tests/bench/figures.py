@@ -36,7 +36,9 @@ MICRO_PEERS = {"tls_client_full": ("tls_bare_full", None), "tls_client_resumed":
 # Targets of in-process benches: (bench, n, limit, None or the n whose figure it is divided by, is more better?)
 MICRO_TARGETS = (("classifier_and_worker_sealed", 1000000, 175, None, False), ("classifier_and_worker_sealed", 1000000, 1.5, 1000, False),
                  ("bytes_sealed_flow", 0, 256, None, False), ("flow_bytes", 10000000, 1.1, 1000000, False), ("flow_find", 10000000, 2, 1000000, False),
-                 ("flow_age", 10000000, 2, 1000000, False), ("worker_sessions", 2, 1.8, 1, True))
+                 ("flow_age", 10000000, 2, 1000000, False), ("worker_sessions", 2, 1.8, 1, True),
+                 *((f"policy_{name}_cold", 100000, 1.5, 1000, False) for name in ("domain", "domain_none", "dane", "server", "sts", "probed", "seen")),
+                 ("policy_prefix_cold", 1000000, 1.5, 1000, False), ("policy_prefix6_cold", 1000000, 1.5, 1000, False))
 
 
 def figure(results, middle, scenario, field):

@@ -2,14 +2,19 @@
  * policy.c - which rule holds, by the number of rules and of prefixes: an image compiled by control/policy and read
  * by dataplane/policy.
  *
- *   policy [BPF_DIR] [N ...]      1 1000 100000 unless said otherwise; prefixes: 1000 and 1000000
- * A look-up that is flat costs more at the largest size only by what the caches no longer hold.
+ *   policy [BPF_DIR] [N ...]      1000 10000 100000 unless said otherwise; prefixes: ten times as many, but of the least
+ *
+ * Each look-up twice. Hot: many in a loop, which is the least that it can cost; it grows with what the caches no longer
+ * hold. `..._cold`: one alone, after the whole image and its index have been thrown out of the caches and the TLB emptied
+ * (cold.h), which is about the most that it can cost, and close to what a session pays that asks once in a million cycles. Only
+ * cold figures tell whether a look-up takes more steps where there is more to look through.
  */
 #include "micro.h"
 
 #include <arpa/inet.h>
 
-#include "policy/policy.h"
+#include "cold.h"
+#include "policy/private.h"
 #include "../../../control/policy/rules.h"
 
 #define LOOKUPS 300000u
@@ -37,35 +42,6 @@ static struct policy_image *compile(struct ruleset *set, struct discovered *foun
 	return image;
 }
 
-static void domains(uint32_t n)
-{
-	struct micro hit = {.count = 0}, miss = {.count = 0};
-	struct ruleset *set = ruleset_new();
-	char text[96];
-	put(set, "* level=may");
-	for (uint32_t i = 0; i < n; i++) {
-		snprintf(text, sizeof(text), "d%u.example level=encrypt", i);
-		put(set, text);
-	}
-	struct policy_image *image = compile(set, NULL);
-	char (*names)[32] = malloc((size_t)LOOKUPS * 32);
-	for (unsigned round = 0; round < MICRO_ROUNDS; round++)
-		for (int missing = 0; missing < 2; missing++) {
-			for (uint32_t i = 0; i < LOOKUPS; i++)
-				snprintf(names[i], 32, missing ? "mail.no%u.example" : "d%u.example", micro_shuffled(i % n, n));
-			uint64_t found = 0, from = __rdtsc();
-			for (uint32_t i = 0; i < LOOKUPS; i++)
-				found += policy_domain_rule(image, names[i]) != NULL;
-			micro_note(missing ? &miss : &hit, (double)(__rdtsc() - from) / LOOKUPS);
-			if (found != (missing ? 0 : LOOKUPS))
-				micro_die("a wrong rule");
-		}
-	micro_print(&hit, "policy_domain", n, "cycles");
-	micro_print(&miss, "policy_domain_none", n, "cycles");
-	free(names);
-	policy_image_close(image);
-}
-
 /* What a session asks by: as it is in a session, at hand. */
 struct asked {
 	uint8_t addr[16];
@@ -78,6 +54,28 @@ static void mapped(uint8_t addr[16], uint32_t ipv4)
 	memset(addr + 10, 0xff, 2);
 	ipv4 = htonl(ipv4);
 	memcpy(addr + 12, &ipv4, 4);
+}
+
+typedef bool (*question)(const struct policy_image *image, const struct asked *asked);
+
+static bool ask_nothing(const struct policy_image *image, const struct asked *asked)
+{
+	return image && asked;
+}
+
+static bool ask_domain(const struct policy_image *image, const struct asked *asked)
+{
+	return policy_domain_rule(image, asked->domain) != NULL;
+}
+
+static bool ask_stranger(const struct policy_image *image, const struct asked *asked)
+{
+	return policy_domain_rule(image, asked->domain) == NULL;
+}
+
+static bool ask_destination(const struct policy_image *image, const struct asked *asked)
+{
+	return policy_destination_of(image, asked->addr) != 0;
 }
 
 static bool ask_dane(const struct policy_image *image, const struct asked *asked)
@@ -106,26 +104,95 @@ static bool ask_seen(const struct policy_image *image, const struct asked *asked
 	return policy_seen_at(image, asked->addr) != NULL;
 }
 
-static void ask(const struct policy_image *image, uint32_t n, const char *bench,
-		bool (*question)(const struct policy_image *image, const struct asked *asked))
+/* ---- measuring ---- */
+
+/* What is asked of the `at`-th. */
+typedef void (*key)(struct asked *asked, uint32_t at);
+
+static void hot(const struct policy_image *image, uint32_t n, const char *bench, question ask, key fill)
 {
-	struct micro hit = {.count = 0};
-	struct asked *asked = malloc(LOOKUPS * sizeof(*asked));
-	for (uint32_t i = 0; i < LOOKUPS; i++) {
-		uint32_t at = micro_shuffled(i % n, n);
-		mapped(asked[i].addr, 0x0a000000u + at);
-		snprintf(asked[i].domain, sizeof(asked[i].domain), "d%u.example", at);
-	}
+	struct micro micro = {.count = 0};
+	struct asked *asked = calloc(LOOKUPS, sizeof(*asked));
+	for (uint32_t i = 0; i < LOOKUPS; i++)
+		fill(&asked[i], micro_shuffled(i % n, n));
 	for (unsigned round = 0; round < MICRO_ROUNDS; round++) {
-		uint64_t found = 0, from = __rdtsc();
+		uint64_t right = 0, from = __rdtsc();
 		for (uint32_t i = 0; i < LOOKUPS; i++)
-			found += question(image, &asked[i]);
-		micro_note(&hit, (double)(__rdtsc() - from) / LOOKUPS);
-		if (found != LOOKUPS)
+			right += ask(image, &asked[i]);
+		micro_note(&micro, (double)(__rdtsc() - from) / LOOKUPS);
+		if (right != LOOKUPS)
 			micro_die(bench);
 	}
-	micro_print(&hit, bench, n, "cycles");
+	micro_print(&micro, bench, n, "cycles");
 	free(asked);
+}
+
+static void throw_out(const struct policy_image *image)
+{
+	cold_flush(image, sizeof(*image));
+	cold_flush(image->base, image->len);
+	cold_flush(image->index.memory, image->index.bytes);
+	cold_pages();
+}
+
+/* Less what it costs to ask for nothing. */
+static void cold(const struct policy_image *image, uint32_t n, const char *bench, question ask, key fill)
+{
+	static double nothing;
+	struct micro micro = {.count = 0};
+	char name[64];
+	for (unsigned round = 0; round < MICRO_ROUNDS; round++) {
+		double took[COLD_LOOKUPS];
+		for (unsigned i = 0; i < COLD_LOOKUPS; i++) {
+			struct asked asked = {.domain = ""};
+			fill(&asked, micro_shuffled((round * COLD_LOOKUPS + i) * 7919u % n, n));
+			throw_out(image);
+			uint64_t from = cold_begin(&asked, sizeof(asked));
+			bool right = ask(image, &asked);
+			took[i] = (double)(cold_end() - from);
+			if (!right)
+				micro_die(bench);
+		}
+		micro_note(&micro, cold_median(took) - nothing);
+	}
+	snprintf(name, sizeof(name), "%s_cold", bench);
+	micro_print(&micro, name, n, "cycles"); /* ascending from now on */
+	if (ask == ask_nothing)
+		nothing = micro.values[MICRO_ROUNDS / 2];
+}
+
+static void measure(const struct policy_image *image, uint32_t n, const char *bench, question ask, key fill)
+{
+	hot(image, n, bench, ask, fill);
+	cold(image, n, bench, ask, fill);
+}
+
+/* ---- what is measured ---- */
+
+static void key_domain(struct asked *asked, uint32_t at)
+{
+	snprintf(asked->domain, sizeof(asked->domain), "d%u.example", at);
+	mapped(asked->addr, 0x0a000000u + at);
+}
+
+static void key_stranger(struct asked *asked, uint32_t at)
+{
+	snprintf(asked->domain, sizeof(asked->domain), "mail.no%u.example", at);
+}
+
+static void domains(uint32_t n)
+{
+	struct ruleset *set = ruleset_new();
+	char text[96];
+	put(set, "* level=may");
+	for (uint32_t i = 0; i < n; i++) {
+		snprintf(text, sizeof(text), "d%u.example level=encrypt", i);
+		put(set, text);
+	}
+	struct policy_image *image = compile(set, NULL);
+	measure(image, n, "policy_domain", ask_domain, key_domain);
+	measure(image, n, "policy_domain_none", ask_stranger, key_stranger);
+	policy_image_close(image);
 }
 
 /* A recipient's rule where TLSA records decide (the domain, the server as an MX of it, the host, its records); that server
@@ -165,11 +232,11 @@ static void findings(uint32_t n)
 	free(sts);
 	free(probes);
 	free(seen);
-	ask(image, n, "policy_dane", ask_dane);
-	ask(image, n, "policy_server", ask_server);
-	ask(image, n, "policy_sts", ask_sts);
-	ask(image, n, "policy_probed", ask_probed);
-	ask(image, n, "policy_seen", ask_seen);
+	measure(image, n, "policy_dane", ask_dane, key_domain);
+	measure(image, n, "policy_server", ask_server, key_domain);
+	measure(image, n, "policy_sts", ask_sts, key_domain);
+	measure(image, n, "policy_probed", ask_probed, key_domain);
+	measure(image, n, "policy_seen", ask_seen, key_domain);
 	policy_image_close(image);
 }
 
@@ -185,12 +252,22 @@ static void network(uint32_t i, bool ipv6, uint8_t addr[16])
 	memcpy(addr + 2, &low, 4);
 }
 
+static void key_net4(struct asked *asked, uint32_t at)
+{
+	network(at, false, asked->addr);
+	asked->addr[15] = 7;
+}
+
+static void key_net6(struct asked *asked, uint32_t at)
+{
+	network(at, true, asked->addr);
+	asked->addr[15] = 7;
+}
+
 static void prefixes(uint32_t n, bool ipv6)
 {
-	struct micro hit = {.count = 0};
 	struct ruleset *set = ruleset_new();
 	char *line = malloc(RULES_LINE_MAX + 64), text[INET6_ADDRSTRLEN];
-	uint8_t (*asked)[16] = malloc((size_t)LOOKUPS * 16);
 	put(set, "* level=may");
 	for (uint32_t i = 0; i < n;) {
 		size_t at = (size_t)sprintf(line, "provider:p%u level=encrypt nets=", i / NETS_A_PROVIDER);
@@ -202,37 +279,26 @@ static void prefixes(uint32_t n, bool ipv6)
 		}
 		put(set, line);
 	}
-	struct policy_image *image = compile(set, NULL);
-	for (uint32_t i = 0; i < LOOKUPS; i++) {
-		network(micro_shuffled(i % n, n), ipv6, asked[i]);
-		asked[i][15] = 7;
-	}
-	for (unsigned round = 0; round < MICRO_ROUNDS; round++) {
-		uint64_t found = 0, from = __rdtsc();
-		for (uint32_t i = 0; i < LOOKUPS; i++)
-			found += policy_destination_of(image, asked[i]) != 0;
-		micro_note(&hit, (double)(__rdtsc() - from) / LOOKUPS);
-		if (found != LOOKUPS)
-			micro_die("a wrong destination");
-	}
-	micro_print(&hit, ipv6 ? "policy_prefix6" : "policy_prefix", n, "cycles");
-	free(asked);
 	free(line);
+	struct policy_image *image = compile(set, NULL);
+	measure(image, n, ipv6 ? "policy_prefix6" : "policy_prefix", ask_destination, ipv6 ? key_net6 : key_net4);
 	policy_image_close(image);
 }
 
 int main(int argc, char **argv)
 {
-	static const char *usual[] = {"1", "1000", "100000"};
+	static const char *usual[] = {"1000", "10000", "100000"};
 	const char **sizes = argc > 2 ? (const char **)argv + 2 : usual;
 	unsigned count = argc > 2 ? (unsigned)argc - 2 : 3;
+	struct policy_image *image = policy_image_default();
+	cold(image, 1, "policy_nothing", ask_nothing, key_domain);
+	policy_image_close(image);
 	for (unsigned i = 0; i < count; i++)
 		domains((uint32_t)atoi(sizes[i]));
 	for (unsigned i = 0; i < count; i++)
 		findings((uint32_t)atoi(sizes[i]));
-	for (int ipv6 = 0; ipv6 < 2; ipv6++) {
-		prefixes(1000, ipv6);
-		prefixes(1000000, ipv6);
-	}
+	for (int ipv6 = 0; ipv6 < 2; ipv6++)
+		for (unsigned i = 0; i < count; i++)
+			prefixes((uint32_t)atoi(sizes[i]) * (i ? 10 : 1), ipv6);
 	return 0;
 }
