@@ -169,6 +169,10 @@ static int check(const struct port_config *config, unsigned queues[PORTS], char 
 		failed = netdev_check(config->name[p], true, &self.queues[p], error, error_len);
 		if (!failed)
 			failed = port_check_queues(config->name[p], more, self.queues[p], config->lcores, error, error_len);
+		if (!failed && config->lcores > 1 && !netdev_symmetric(config->name[p]))
+			fprintf(stderr, "waxseald: %s: its RSS is not known to be symmetric: if it gives the two directions of a connection to two lcores, "
+			                "one of them crosses to the other, and crossed_packets counts it: ethtool -X %s hkey 6d:5a:6d:5a:... "
+			                "(as long as `ethtool -x` shows)\n", config->name[p], config->name[p]);
 	}
 	for (int p = 0; p < PORTS && !failed; p++) {
 		failed = attached(config->name[p], error, error_len);

@@ -19,6 +19,8 @@
 
 #include "private.h"
 
+#define RSS_KEY_BYTES_MAX 256
+
 static int request(unsigned long number, const char *name, struct ifreq *ifr)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -57,6 +59,24 @@ static int count_queues(const char *name, unsigned *queues, char *error, size_t 
 		return port_fail(ENOTSUP, error, error_len, "%s: has %u queues, %u can be served: ethtool -L %s combined %u", name, *queues,
 		                 PORT_QUEUES_MAX, name, PORT_QUEUES_MAX);
 	return 0;
+}
+
+bool netdev_symmetric(const char *name)
+{
+	_Alignas(struct ethtool_rxfh) uint8_t area[sizeof(struct ethtool_rxfh) + RSS_KEY_BYTES_MAX] = {0};
+	struct ethtool_rxfh *rss = (struct ethtool_rxfh *)area;
+	const uint8_t *key = (const uint8_t *)rss->rss_config;
+
+	rss->cmd = ETHTOOL_GRSSH;
+	if (ethtool(name, rss) || rss->key_size < 2 || rss->key_size > RSS_KEY_BYTES_MAX) /* asks for the sizes */
+		return false;
+	rss->indir_size = 0;
+	if (ethtool(name, rss))
+		return false;
+	for (unsigned i = 2; i < rss->key_size; i++)
+		if (key[i] != key[i % 2])
+			return false;
+	return true;
 }
 
 /* The appliance has no address of its own; one that the kernel answers on is a mistake, but the operator's. */

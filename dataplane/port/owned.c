@@ -7,6 +7,7 @@
  * IPv4 fragments, whatever one asks for: it is for trying out, not for a network that carries any.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -86,7 +87,11 @@ static int open_port(struct ports *ports, enum port_side side, uint32_t mbufs, c
 	port->pool = rte_pktmbuf_pool_create(side == INSIDE ? "frames0" : "frames1", mbufs, MBUF_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (!port->pool)
 		return port_fail(ENOMEM, error, error_len, "%s: no memory for %u packet buffers: raise [dataplane] memory_mb", port->name, mbufs);
-	return port_start(ports, port, error, error_len);
+	failed = port_start(ports, port, error, error_len);
+	if (!failed && ports->lcores > 1 && !port->symmetric)
+		fprintf(stderr, "waxseald: %s: its RSS cannot be set from here: if it gives the two directions of a connection to two lcores, "
+		                "one of them crosses to the other, and crossed_packets counts it\n", port->name);
+	return failed;
 }
 
 static int open_ports(struct ports *ports, const struct port_config *config, char *error, size_t error_len)

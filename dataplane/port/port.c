@@ -20,6 +20,7 @@
 #define DESCRIPTORS 2048
 #define NAP_MIN_US 20
 #define RSS_KEY_MAX 64
+#define RSS_KEY_USUAL 40 /* of a driver that does not say */
 #define TRAIN_MIN 3 /* segments: fewer cost less one by one */
 #define SEND_TRIES 3 /* a driver may take part of a burst, and the rest when it has been woken */
 
@@ -57,7 +58,7 @@ int port_check_queues(const char *name, const char *more, unsigned queues, unsig
 
 /* A Toeplitz hash is the same for both directions of a connection if its key repeats after 16 bits. What a device does
  * not spread so costs frames their way from lcore to lcore, and nothing else. */
-static int configure(const struct port *port, unsigned lcores)
+static int configure(struct port *port, unsigned lcores)
 {
 	static uint8_t key[RSS_KEY_MAX];
 	struct rte_eth_conf plain = {.rxmode = {.mq_mode = RTE_ETH_MQ_RX_NONE}}, symmetric = {.rxmode = {.mq_mode = RTE_ETH_MQ_RX_RSS}};
@@ -67,16 +68,15 @@ static int configure(const struct port *port, unsigned lcores)
 
 	if (failed)
 		return failed;
-	if (lcores > 1) {
+	if (lcores > 1) { /* else there is nothing to spread */
 		for (unsigned i = 0; i < RSS_KEY_MAX; i++)
 			key[i] = i % 2 ? 0x5a : 0x6d;
-		*rss = (struct rte_eth_rss_conf){.rss_key = key, .rss_key_len = info.hash_key_size,
+		*rss = (struct rte_eth_rss_conf){.rss_key = key, .rss_key_len = info.hash_key_size ? info.hash_key_size : RSS_KEY_USUAL,
 		                                 .rss_hf = (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP) & info.flow_type_rss_offloads};
-		if (rss->rss_hf && rss->rss_key_len && rss->rss_key_len <= RSS_KEY_MAX &&
-		    !rte_eth_dev_configure(port->id, (uint16_t)port->queues, (uint16_t)port->queues, &symmetric))
+		port->symmetric = rss->rss_hf && rss->rss_key_len <= RSS_KEY_MAX &&
+		                  !rte_eth_dev_configure(port->id, (uint16_t)port->queues, (uint16_t)port->queues, &symmetric);
+		if (port->symmetric)
 			return 0;
-		fprintf(stderr, "waxseald: %s: %s has no RSS that can be set from here: if it gives the two directions of a connection to two lcores, "
-		                "one of them crosses to the other, and crossed_packets counts it\n", port->name, info.driver_name);
 	}
 	return rte_eth_dev_configure(port->id, (uint16_t)port->queues, (uint16_t)port->queues, &plain);
 }

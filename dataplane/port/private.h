@@ -49,6 +49,8 @@ int netdev_check(const char *name, bool xdp, unsigned *queues, char *error, size
 int netdev_claim(const char *name, char *error, size_t error_len);
 /* Switches off what would change frames; *changed gathers enum netdev_change. */
 int netdev_prepare(const char *name, bool xdp, uint32_t *changed, char *error, size_t error_len);
+/* Its RSS gives both directions of a connection to one queue; false: it does not, or does not say. */
+bool netdev_symmetric(const char *name);
 void netdev_restore(const char *name, uint32_t changed);
 bool netdev_running(const char *name);
 
@@ -95,6 +97,7 @@ struct port {
 	unsigned queues;
 	int socket[PORT_QUEUES_MAX]; /* under each queue, readable when frames have come; -1: there is none */
 	int train; /* socket for trains of segments; -1: none */
+	bool symmetric; /* RSS has been set, to give both directions of a connection to one queue */
 	bool started;
 	struct rte_mempool *pool;
 };

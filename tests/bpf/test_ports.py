@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import pathlib
 import select
 import signal
 import socket
@@ -200,6 +201,41 @@ def test_frames_cross_unchanged(box, ports, sender):
     assert actions.count(SMTP) == len(mail)
     first = next(verdict for verdict in seen if verdict[2] == SMTP)
     assert first[3] == 11 and first[5] == TO_25
+
+
+def queues(box, tmp_path, monkeypatch, **how):
+    """Both ports get two queues, and waxseald is told of them as a NIC would (tests/lab/queues.c)."""
+    for space, device in ((box.space, "in0"), (box.space, "out0"), (box.client, "eth0"), (box.server, "eth0")):
+        space.run("ethtool", "-L", device, "rx", "2", "tx", "2")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", tmp_path / "queues.so", pathlib.Path(__file__).parents[1] / "lab/queues.c"], check=True)
+    for name, value in {"LD_PRELOAD": tmp_path / "queues.so", "WAXSEAL_COMBINED": 2, **how}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize("key, symmetric", [("mZ", True), ("mZ!", False)])
+def test_two_queues_of_a_netdev(box, tmp_path, monkeypatch, key, symmetric):
+    queues(box, tmp_path, monkeypatch, WAXSEAL_KEY=key)
+    process = box.start("--lcores", "2")
+    frames = [frame(smtp(number), sender) for sender in ("client", "server") for number in range(64)]
+    for sender in ("client", "server"):
+        mine = [one for one in frames if one[6:12] == bytes.fromhex(MAC[sender].replace(":", ""))]
+        assert sorted(box.pass_on(mine, sender)) == sorted(mine)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=30)[1]
+    box.running.remove(process)
+    assert process.returncode == 0
+    assert [f"{port}: its RSS is not known to be symmetric" in errors for port in XDP] == [not symmetric] * 2, errors
+
+
+@pytest.mark.parametrize("ports, said", [(("vdev:net_null0,no-rx=1", "vdev:net_null1,no-rx=1"), False),
+                                         (tuple(f"{port},qpairs=2" for port in PACKET), True)], ids=("null", "af_packet"))
+def test_rss_is_made_symmetric_where_it_can_be(box, ports, said):
+    process = box.start("--lcores", "2", ports=ports)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=30)[1]
+    box.running.remove(process)
+    assert process.returncode == 0
+    assert [f"{port}: its RSS cannot be set from here" in errors for port in ports] == [said] * 2, errors
 
 
 def test_two_tags_cross_in_the_kernel(box):

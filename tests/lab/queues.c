@@ -4,6 +4,7 @@
  *   WAXSEAL_SPRAY=1      net_af_packet's queues get frames in turn, whatever connection they are of: RSS at its worst
  *   WAXSEAL_COMBINED=n   a netdev says that it has n combined channels, as a NIC does. A veth's are separate ones, and DPDK's
  *                        AF_XDP driver takes it for a device with one queue; beneath, its queues work as a NIC's do
+ *   WAXSEAL_KEY=text     what its RSS key consists of, repeated to 40 octets
  */
 #define _GNU_SOURCE
 #include <linux/ethtool.h>
@@ -11,11 +12,14 @@
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define KEY_BYTES 40
 #define MODE_SHIFT 16
 #define MODE_MASK (0xffu << MODE_SHIFT)
 
@@ -29,20 +33,31 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 	return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
 }
 
+static int answer(void *command, const char *combined, const char *key)
+{
+	if (combined && *(const uint32_t *)command == ETHTOOL_GCHANNELS) {
+		struct ethtool_channels *channels = command;
+		*channels = (struct ethtool_channels){.cmd = ETHTOOL_GCHANNELS};
+		channels->max_combined = channels->combined_count = (unsigned)atoi(combined);
+		return 0;
+	}
+	if (key && *(const uint32_t *)command == ETHTOOL_GRSSH) {
+		struct ethtool_rxfh *rss = command;
+		for (unsigned i = 0; i < rss->key_size; i++)
+			((char *)rss->rss_config)[i] = key[i % strlen(key)];
+		rss->key_size = KEY_BYTES;
+		return 0;
+	}
+	return -1;
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
 	va_list more;
 	va_start(more, request);
 	void *argument = va_arg(more, void *);
 	va_end(more);
-	const char *combined = getenv("WAXSEAL_COMBINED");
-	if (request == SIOCETHTOOL && combined) {
-		struct ethtool_channels *channels = (void *)((struct ifreq *)argument)->ifr_data;
-		if (channels->cmd == ETHTOOL_GCHANNELS) {
-			*channels = (struct ethtool_channels){.cmd = ETHTOOL_GCHANNELS};
-			channels->max_combined = channels->combined_count = (unsigned)atoi(combined);
-			return 0;
-		}
-	}
+	if (request == SIOCETHTOOL && answer(((struct ifreq *)argument)->ifr_data, getenv("WAXSEAL_COMBINED"), getenv("WAXSEAL_KEY")) == 0)
+		return 0;
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
