@@ -2,10 +2,10 @@
 import pathlib
 import subprocess
 
-from .mta import MAIL_USER, UNPACKED, Mailboxes, Server, domain_of, jailed
+from .mta import MAIL_USER, UNPACKED_JAILED, Mailboxes, Server, domain_of, jailed
 from .namespaces import ipv4, ipv6, run
 
-EXIM = UNPACKED / "usr/sbin/exim4"
+EXIM = UNPACKED_JAILED / "usr/sbin/exim4"
 
 COMMON = """
 primary_hostname = {hostname}

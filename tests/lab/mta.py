@@ -13,6 +13,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 UNPACKED = ROOT / "build/mta/root"
+UNPACKED_JAILED = pathlib.Path("/var/lib/unpacked")  # the same for who is jailed: any user gets there, and the tree may be in root's home
 # Users that come with packages which are not installed; they exist only in the servers' own /etc/passwd.
 USERS = {"opensmtpd": 7001, "opensmtpq": 7002, "Debian-exim": 7003}
 MAIL_USER = "nobody"
@@ -140,17 +141,19 @@ def jailed(folder, *command):
         for user, number in USERS.items():
             lines.append(f"{user}:x:{number}:" + (f"{number}::/nonexistent:/usr/sbin/nologin" if name == "passwd" else ""))
         (folder / name).write_text("\n".join(lines) + "\n")
-    for name in ("run", "lib", "spool", "lib/opensmtpd/empty"):
+    for name in ("run", "lib", "spool", "lib/opensmtpd/empty", "lib/unpacked"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "spool").chmod(0o755)
-    binds = [(folder / "passwd", "/etc/passwd"), (folder / "group", "/etc/group"), (folder / "lib", "/var/lib"),
-             (folder / "spool", "/var/spool"), (folder / "run", "/run"), (UNPACKED / "usr/libexec", "/usr/libexec")]
+    # First what is in the tree: that may be below /var/lib.
+    binds = [(UNPACKED, folder / "lib/unpacked"), (UNPACKED / "usr/libexec", "/usr/libexec"),
+             (folder / "passwd", "/etc/passwd"), (folder / "group", "/etc/group"), (folder / "lib", "/var/lib"),
+             (folder / "spool", "/var/spool"), (folder / "run", "/run")]
     return bound(binds, *command)
 
 
 def bound(binds, *command):
     """A command line that runs the command in a mount namespace of its own, where (here, there) stand for each other."""
-    script = "set -e; " + "".join(f"mount --bind '{here}' '{there}'; " for here, there in binds) + 'exec "$@"'
+    script = "set -e; " + "".join(f"mount --rbind '{here}' '{there}'; " for here, there in binds) + 'exec "$@"'
     return ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", script, "jail", *map(str, command)]
 
 

@@ -5,11 +5,11 @@ As a server it needs an RSA key and opensmtpd_key.c.
 """
 import pathlib
 
-from .mta import MAIL_USER, UNPACKED, Mailboxes, Server, domain_of, jailed
+from .mta import MAIL_USER, UNPACKED_JAILED, Mailboxes, Server, domain_of, jailed
 from .namespaces import ipv4, ipv6, run
 from .postfix import submit
 
-SMTPD = UNPACKED / "usr/sbin/smtpd"
+SMTPD = UNPACKED_JAILED / "usr/sbin/smtpd"
 SUBMISSION = 10026
 
 
@@ -43,7 +43,8 @@ match from any for any action "store"
 
 
 class OpenSmtpdClient(OpenSmtpd):
-    """`addresses`: where it can be asked to send to."""
+    """`addresses`: where it can be asked to send to. A session ends behind its mail: one kept for the next would be cut with the
+    next restart of the appliance, and that mail deferred."""
 
     def __init__(self, namespace, folder, addresses):
         rules = ""
@@ -54,7 +55,7 @@ class OpenSmtpdClient(OpenSmtpd):
                 rules += (f'action "{domain}" relay host "smtp+{"tls" if tls else "notls"}://{host}"'
                           f'{" tls no-verify" if tls else ""} helo "opensmtpd-client.lab"\n'
                           f'match from any for domain "{domain}" action "{domain}"\n')
-        super().__init__(namespace, folder, f"smtp max-message-size 64M\nlisten on lo port {SUBMISSION} hostname opensmtpd-client.lab\n{rules}")
+        super().__init__(namespace, folder, f"smtp max-message-size 64M\nmta limit session-keepalive 0\nlisten on lo port {SUBMISSION} hostname opensmtpd-client.lab\n{rules}")
         self.wait_listening(["127.0.0.1"], SUBMISSION)
 
     def send(self, message, address, tls=False):
