@@ -96,15 +96,15 @@ def test_postfix_reads_what_is_exported(box):
     assert ask("seen.example").returncode == 1 and not ask("seen.example").stderr
 
 
-def test_the_agent_has_all_of_an_import_at_once(live):
+def test_the_agent_has_all_of_an_import(live):
+    """In one image on a fast machine, in a few on a slow one: debounce.h's limit."""
     count = 5000
     text = "".join(f"d{i}.example encrypt\n" for i in range(count))
     imported(live, text)
-    until("the import is in force", lambda: live.level(f"d{count - 1}.example") == "encrypt", 10)
-    assert len([name for name in live.rules() if name.startswith("d")]) == count
+    until("the import is in force", lambda: len([name for name in live.rules() if name.startswith("d")]) == count, 30)
     assert json.loads(live.run("policy", "log", "-n", "1", "--json").stdout)[0]["generation"] == 1
     live.run("policy", "rollback", "0")
-    until("all of it is gone again", lambda: "d0.example" not in live.rules() and f"d{count - 1}.example" not in live.rules(), 10)
+    until("all of it is gone again", lambda: not [name for name in live.rules() if name.startswith("d")], 30)
     assert live.level("first.example") == "encrypt"
 
 
