@@ -55,7 +55,8 @@ class OpenSmtpdClient(OpenSmtpd):
                 rules += (f'action "{domain}" relay host "smtp+{"tls" if tls else "notls"}://{host}"'
                           f'{" tls no-verify" if tls else ""} helo "opensmtpd-client.lab"\n'
                           f'match from any for domain "{domain}" action "{domain}"\n')
-        super().__init__(namespace, folder, f"smtp max-message-size 64M\nmta limit session-keepalive 0\nlisten on lo port {SUBMISSION} hostname opensmtpd-client.lab\n{rules}")
+        super().__init__(namespace, folder, "smtp max-message-size 64M\nmta limit session-keepalive 0\n"
+                         f"listen on lo port {SUBMISSION} hostname opensmtpd-client.lab\n{rules}")
         self.wait_listening(["127.0.0.1"], SUBMISSION)
 
     def send(self, message, address, tls=False):
