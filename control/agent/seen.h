@@ -1,5 +1,5 @@
 /*
- * seen.h - where STARTTLS was seen, and when last: by this appliance's sessions and probes, and by all others.
+ * seen.h - where STARTTLS led to TLS, and when last: by this appliance's sessions and probes, and by all others.
  *
  * Enters: addresses with times. Leaves: the image's part, and rows for Redis: an address is told at most once in
  * SEEN_TELL_S. Invariants: a time only goes forward; what is older than findings.h says is no news and is forgotten;

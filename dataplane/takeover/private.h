@@ -130,7 +130,7 @@ const char *choose_servername(const struct takeover *takeover, const struct imag
 /* What to offer for the sake of `rule` and of the client's minimum; without server_key. */
 struct tls_choice { struct tls_client_params params; char exclude[1024]; };
 void choose_tls(const struct takeover *takeover, const struct image_rule *rule, const char *nexthop, struct tls_choice *out);
-void note_stripped(struct takeover *takeover); /* once a session: STARTTLS was seen at this server, and is not offered */
+void note_stripped(struct takeover *takeover); /* once a session: TLS was had at this server, and is not offered or refused now */
 void note_refusal(struct takeover *takeover, struct policy_verdict verdict);
 void note_allowed(struct takeover *takeover, struct policy_verdict verdict);
 /* What MTA-STS has to say beside `rule`: a policy that could not be had, or is in testing. The counters of a domain in testing. */
