@@ -8,7 +8,7 @@ from lab.lab import Lab
 
 SESSIONS = int(os.environ.get("WAXSEAL_SESSIONS", 200_000))
 ESTABLISHED = 10
-MEMORY_MB = 384
+MEMORY_MB = 256 + SESSIONS // 2000
 PATIENCE = 600
 
 
