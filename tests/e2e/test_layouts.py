@@ -31,9 +31,9 @@ def packet_ports(inside, outside):
 @pytest.fixture(params=["xdp", "vdev", "run-to-completion"])
 def two(lab, request):
     """Two workers; lcores may share a CPU."""
-    layout = {**EACH, **packet_ports(2, 2)} if request.param == "run-to-completion" else {"dataplane_workers": "2", "dataplane_cpus": "0,1,1"}
-    mode = "xdp" if request.param == "xdp" else "vdev"
-    yield lab.start_appliance(mode, **layout, limits_takeovers=str(ROOM), limits_buffer_mb="16")
+    layout = EACH if request.param == "run-to-completion" else {"dataplane_workers": "2", "dataplane_cpus": "0,1,1"}
+    mode, ports = ("xdp", {}) if request.param == "xdp" else ("vdev", packet_ports(2, 2))
+    yield lab.start_appliance(mode, **layout, **ports, limits_takeovers=str(ROOM), limits_buffer_mb="16")
     assert lab.appliance.waxseald.poll() is None
 
 

@@ -21,7 +21,7 @@ static int line = -1;
 static void status(void *context, struct stats_status *out)
 {
 	(void)context;
-	*out = (struct stats_status){.version = "0.1", .inside = "eth0", .outside = "eth\"1", .fail = "open", .generation = 7, .workers = 2};
+	*out = (struct stats_status){.version = "0.1", .inside = "eth0", .outside = "eth\"1", .fail = "open", .generation = 7, .workers = 2, .layout = "pipeline"};
 }
 static bool worker(void *context, unsigned index, struct stats_worker *out)
 {
@@ -117,6 +117,7 @@ static void test_status_workers_ports(void **state)
 	assert_string_equal(json_string_value(json_object_get(s, "inside")), "eth0");
 	assert_string_equal(json_string_value(json_object_get(s, "outside")), "eth?1"); /* valid JSON whatever a name holds */
 	assert_int_equal(number(s, "generation"), 7);
+	assert_string_equal(json_string_value(json_object_get(s, "layout")), "pipeline");
 	json_decref(s);
 	s = ask("/waxseal/worker,1");
 	assert_int_equal(number(s, "flows"), 2);
