@@ -45,14 +45,20 @@ static int compare(const void *left, const void *right, size_t len)
 
 /* ---- hints ---- */
 
-/* Which of a line's hints may be of a flow with this signature: a bit each. */
-static inline unsigned alike(const struct flow_index *index, const uint32_t *line, uint32_t signature)
+/* Which of a line's hints have these bits: a bit each. */
+static inline unsigned with_bits(const uint32_t *line, uint32_t bits, uint32_t mask)
 {
 	const __m128i *quarters = (const __m128i *)line;
-	__m128i mask = _mm_set1_epi32((int)(UINT32_MAX << index->place_bits)), wanted = _mm_set1_epi32((int)(signature << index->place_bits)), equal[4];
+	__m128i masks = _mm_set1_epi32((int)mask), wanted = _mm_set1_epi32((int)bits), equal[4];
 	for (unsigned i = 0; i < 4; i++)
-		equal[i] = _mm_cmpeq_epi32(_mm_and_si128(_mm_load_si128(&quarters[i]), mask), wanted);
+		equal[i] = _mm_cmpeq_epi32(_mm_and_si128(_mm_load_si128(&quarters[i]), masks), wanted);
 	return (unsigned)_mm_movemask_epi8(_mm_packs_epi16(_mm_packs_epi32(equal[0], equal[1]), _mm_packs_epi32(equal[2], equal[3])));
+}
+
+/* Which may be of a flow with this signature. */
+static inline unsigned alike(const struct flow_index *index, const uint32_t *line, uint32_t signature)
+{
+	return with_bits(line, signature << index->place_bits, UINT32_MAX << index->place_bits);
 }
 
 /* Where a hint points to; NULL: nowhere. */
@@ -81,23 +87,18 @@ static uint32_t hint_to(const struct flow_index *index, const struct flow *flow,
 /* In a line without room it stays away, until it is looked for when there is: none is moved for another's sake. */
 static void put_hint(struct flow_index *index, const struct flow *flow, uint32_t signature)
 {
-	uint32_t *line = flow_index_line(index, signature), *room = NULL, hint = hint_to(index, flow, signature);
-	for (unsigned i = 0; i < FLOW_HINTS_LINE; i++) {
-		if (line[i] == hint) /* looked for twice in a burst */
-			return;
-		if (!line[i])
-			room = &line[i];
-	}
-	if (room)
-		*room = hint;
+	uint32_t *line = flow_index_line(index, signature), hint = hint_to(index, flow, signature);
+	unsigned room = with_bits(line, 0, UINT32_MAX);
+	if (room && !with_bits(line, hint, UINT32_MAX)) /* else: looked for twice in a burst */
+		line[__builtin_ctz(room)] = hint;
 }
 
 static void take_hint(struct flow_index *index, const struct flow *flow, uint32_t signature)
 {
-	uint32_t *line = flow_index_line(index, signature), hint = hint_to(index, flow, signature);
-	for (unsigned i = 0; i < FLOW_HINTS_LINE; i++)
-		if (line[i] == hint)
-			line[i] = 0;
+	uint32_t *line = flow_index_line(index, signature);
+	unsigned mine = with_bits(line, hint_to(index, flow, signature), UINT32_MAX);
+	if (mine)
+		line[__builtin_ctz(mine)] = 0;
 }
 
 /* ---- look-up ---- */
@@ -164,6 +165,7 @@ int flow_index_add(struct flow_index *index, struct flow *flow)
 {
 	const struct flow_key *own = &flow->key;
 	uint32_t signature = flow_signature(own, flow->hash);
+	rte_prefetch0(flow_index_line(index, signature));
 	int error = rte_hash_add_key_with_hash_data(index->hash, &own, signature, flow);
 	if (!error)
 		put_hint(index, flow, signature);
@@ -174,6 +176,7 @@ void flow_index_remove(struct flow_index *index, struct flow *flow)
 {
 	const struct flow_key *own = &flow->key;
 	uint32_t signature = flow_signature(own, flow->hash);
+	rte_prefetch0(flow_index_line(index, signature));
 	rte_hash_del_key_with_hash(index->hash, &own, signature);
 	take_hint(index, flow, signature);
 }
