@@ -209,6 +209,9 @@ class Talk:
         if self.how.starttls == "454":
             return await self.say("454 4.7.0 TLS not available due to temporary reason")
         self.writer.transport.pause_reading()  # what follows belongs to TLS
+        if self.how.starttls == "garbage":  # in one segment: in a second one it may meet a handshake that has begun
+            self.writer.write(b"220 2.0.0 ready to start TLS\r\n" + AFTER_220["garbage"])
+            raise EOFError
         await self.say("220 2.0.0 ready to start TLS")
         if self.how.starttls in AFTER_220:
             self.writer.write(AFTER_220[self.how.starttls])
