@@ -173,7 +173,8 @@ def test_each_for_itself(lab, each, sink):
     assert ", 2 workers, run-to-completion, fail open, " in each.command("status")
     assert [worker["stalled"] for worker in status["workers"]] == [0, 0] and all(worker["flows_max"] for worker in status["workers"])
     crossed = each.counter("crossed_packets")
-    assert (crossed == 0) == (each.kind == "symmetric"), f"{crossed} of {found['rx_packets']} packets crossed"
+    # Two connections may share a bucket of owners: then one of them crosses, of a hundred.
+    assert (crossed < found["rx_packets"] / 20) == (each.kind == "symmetric"), f"{crossed} of {found['rx_packets']} packets crossed"
 
 
 def test_each_for_itself_sleeps_when_idle(each):
