@@ -19,7 +19,7 @@
 #include "owners.h"
 #include "worker.h"
 
-#define IDLE_SPINS 2 /* empty turns before sleep: an lcore that only polls is one that others lack, and 20 of them cost as much as to sleep */
+#define IDLE_SPINS 20 /* empty turns before sleep: an lcore that only polls is one that others lack */
 
 struct lcore {
 	_Atomic uint64_t busy_cycles; /* turns that found work */
