@@ -66,13 +66,23 @@ static void timer_set(struct agent *agent, ev_timer *timer, double seconds)
 	ev_timer_start(agent->loop, timer);
 }
 
-static void touch(struct agent *agent)
+static uint64_t until_publish(const struct agent *agent)
+{
+	return debounce_left(&agent->debounce, watch_busy(agent->watch), monotonic_us());
+}
+
+static void arm(struct agent *agent)
 {
 	struct agent_timers *timers = agent->timers;
-	uint64_t now = monotonic_us();
 
-	debounce_touch(&agent->debounce, now);
-	timer_set(agent, &timers->publish, (double)debounce_left(&agent->debounce, now) / 1e6);
+	if (agent->debounce.waiting)
+		timer_set(agent, &timers->publish, (double)until_publish(agent) / 1e6);
+}
+
+static void touch(struct agent *agent)
+{
+	debounce_touch(&agent->debounce, monotonic_us());
+	arm(agent);
 }
 
 static void finish(struct agent *agent, int exit_code)
@@ -349,6 +359,7 @@ static void on_generation(void *context, bool present, uint64_t generation)
 		agent->force = true;
 		changed(agent);
 	}
+	arm(agent); /* rules that were read before need not wait for it any more */
 }
 
 static void on_sync_begin(void *context)
@@ -404,9 +415,15 @@ static void on_state(void *context)
 
 static void on_publish(struct ev_loop *loop, ev_timer *timer, int events)
 {
+	struct agent *agent = timer->data;
+	uint64_t left = until_publish(agent);
+
 	(void)loop;
 	(void)events;
-	publish(timer->data);
+	if (left && left != UINT64_MAX)
+		arm(agent);
+	else
+		publish(agent);
 }
 
 static void on_expiry(struct ev_loop *loop, ev_timer *timer, int events)

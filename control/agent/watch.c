@@ -69,7 +69,9 @@ __attribute__((format(printf, 2, 3))) static void fail(struct watch *watch, cons
 	ev_timer_stop(watch->loop, &watch->settle);
 	keyqueue_dispose(&watch->queue);
 	watch->under_way = watch->writes = 0;
-	watch->scanning = watch->generation_asked = watch->syncing = false;
+	watch->wanted = watch->fetched = watch->subscribed = watch->confirmed = 0;
+	watch->telling = (struct watch_telling){0};
+	watch->scanning = watch->read = watch->syncing = false;
 	watch->counts.failures++;
 	ev_timer_set(&watch->retry, watch->pause, 0);
 	ev_timer_start(watch->loop, &watch->retry);
@@ -95,6 +97,31 @@ static struct watch *answered(redisAsyncContext *ac, const redisReply *reply, co
 /* ---- reading ---- */
 
 static void fetch_more(struct watch *watch);
+static void on_generation(redisAsyncContext *ac, void *memory, void *data);
+static void on_message(redisAsyncContext *ac, void *memory, void *data);
+
+/* Once for what it says, and again as that line's PING and fence. `data` (of the first): the client's number. */
+static void subscribe(struct watch *watch, void *data)
+{
+	watch->subscribed++;
+	redisAsyncCommand(watch->line[INVALIDATIONS], on_message, data, "SUBSCRIBE " INVALIDATE);
+}
+
+/* Redis tells each prefix's keys apart, the generation before the rules, and on another line than it answers on. So a
+ * generation that was read is told only when the rules of its transaction have been read as well: what had been said on the
+ * line of invalidations when GET was answered stands in front of a SUBSCRIBE that is sent now. */
+static void ask_generation(struct watch *watch)
+{
+	struct watch_telling *telling = &watch->telling;
+
+	if (telling->step != TELLING_NOTHING) {
+		telling->again = true;
+		return;
+	}
+	telling->again = false;
+	telling->step = TELLING_ASKED;
+	redisAsyncCommand(watch->line[COMMANDS], on_generation, NULL, "GET %s", watch->generation_key);
+}
 
 static void on_generation(redisAsyncContext *ac, void *memory, void *data)
 {
@@ -110,15 +137,19 @@ static void on_generation(redisAsyncContext *ac, void *memory, void *data)
 	if (ac != watch->line[COMMANDS])
 		return;
 	watch->heard[COMMANDS] = ev_now(watch->loop);
-	bool present = wrong_type || reply->type == REDIS_REPLY_STRING;
-	uint64_t generation = present && !wrong_type ? strtoull(reply->str, &end, 10) : 0;
+	struct watch_telling *telling = &watch->telling;
+	telling->present = wrong_type || reply->type == REDIS_REPLY_STRING;
+	telling->generation = telling->present && !wrong_type ? strtoull(reply->str, &end, 10) : 0;
 	if (end && (end == reply->str || *end))
-		generation = 0;
-	watch->ops->generation(watch->context, present, generation);
-	if (!watch->generation_asked)
-		return;
-	/* Asked for behind the last HGETALL of a reading: all of it has arrived. */
-	watch->generation_asked = watch->syncing = false;
+		telling->generation = 0;
+	telling->step = TELLING_FENCED;
+	subscribe(watch, NULL);
+	telling->fence = watch->subscribed;
+}
+
+static void end_reading(struct watch *watch)
+{
+	watch->read = watch->syncing = false;
 	watch->synced_at = ev_now(watch->loop);
 	watch->counts.syncs++;
 	watch->ops->sync_end(watch->context);
@@ -129,9 +160,23 @@ static void on_generation(redisAsyncContext *ac, void *memory, void *data)
 	}
 }
 
-static void ask_generation(struct watch *watch)
+/* Goes on as far as what has arrived lets it. */
+static void tell_generation(struct watch *watch)
 {
-	redisAsyncCommand(watch->line[COMMANDS], on_generation, NULL, "GET %s", watch->generation_key);
+	struct watch_telling *telling = &watch->telling;
+
+	if (telling->step == TELLING_FENCED && watch->confirmed >= telling->fence) {
+		telling->step = TELLING_READS;
+		telling->behind = watch->wanted;
+	}
+	if (telling->step != TELLING_READS || watch->fetched < telling->behind)
+		return;
+	telling->step = TELLING_NOTHING;
+	watch->ops->generation(watch->context, telling->present, telling->generation);
+	if (watch->read)
+		end_reading(watch);
+	if (telling->again)
+		ask_generation(watch);
 }
 
 static void take_hash(struct watch *watch, const char *key, const redisReply *reply)
@@ -164,17 +209,18 @@ static void on_hash(redisAsyncContext *ac, void *memory, void *data)
 	struct watch *watch = ac->data;
 	char *key = data;
 
-	if (reply && ac == watch->line[COMMANDS]) {
-		bool wrong_type = reply->type == REDIS_REPLY_ERROR && !strncmp(reply->str, "WRONGTYPE", 9);
+	bool wrong_type = reply && reply->type == REDIS_REPLY_ERROR && !strncmp(reply->str, "WRONGTYPE", 9);
+
+	if (ac == watch->line[COMMANDS] && (wrong_type || answered(ac, reply, "HGETALL"))) {
+		watch->heard[COMMANDS] = ev_now(watch->loop);
+		watch->under_way--;
+		watch->fetched++;
 		if (wrong_type)
 			watch->ops->wrong(watch->context, key, "is not a hash; write it with HSET or waxseal policy set");
-		if (wrong_type || answered(ac, reply, "HGETALL")) {
-			watch->heard[COMMANDS] = ev_now(watch->loop);
-			if (reply->type == REDIS_REPLY_ARRAY)
-				take_hash(watch, key, reply);
-			watch->under_way--;
-			fetch_more(watch);
-		}
+		else if (reply->type == REDIS_REPLY_ARRAY)
+			take_hash(watch, key, reply);
+		fetch_more(watch);
+		tell_generation(watch);
 	}
 	free(key);
 }
@@ -193,8 +239,8 @@ static void fetch_more(struct watch *watch)
 		watch->under_way++;
 		watch->counts.fetches++;
 	}
-	if (watch->syncing && !watch->scanning && !watch->under_way && !watch->generation_asked) {
-		watch->generation_asked = true;
+	if (watch->syncing && !watch->scanning && !watch->under_way && !watch->read) {
+		watch->read = true;
 		ask_generation(watch);
 	}
 }
@@ -203,8 +249,8 @@ static void want_key(struct watch *watch, const redisReply *key)
 {
 	if (key->type != REDIS_REPLY_STRING || (size_t)key->len > KEY_LEN_MAX || strlen(key->str) != (size_t)key->len)
 		return;
-	if (watch->ops->wants(watch->context, key->str))
-		keyqueue_push(&watch->queue, key->str);
+	if (watch->ops->wants(watch->context, key->str) && keyqueue_push(&watch->queue, key->str))
+		watch->wanted++;
 }
 
 static void on_scan(redisAsyncContext *ac, void *memory, void *data)
@@ -306,8 +352,12 @@ static void on_message(redisAsyncContext *ac, void *memory, void *data)
 		return;
 	if (!strcmp(reply->element[0]->str, "message"))
 		on_invalidations(watch, reply->element[2]);
-	else if (data && watch->state == WATCH_CONNECTING)
+	else if (!strcmp(reply->element[0]->str, "subscribe"))
+		watch->confirmed++;
+	if (data && watch->state == WATCH_CONNECTING)
 		start_tracking(watch, (long long)(intptr_t)data);
+	else
+		tell_generation(watch);
 }
 
 static void on_client_id(redisAsyncContext *ac, void *memory, void *data)
@@ -317,7 +367,7 @@ static void on_client_id(redisAsyncContext *ac, void *memory, void *data)
 
 	(void)data;
 	if (watch && reply->type == REDIS_REPLY_INTEGER)
-		redisAsyncCommand(ac, on_message, (void *)(intptr_t)reply->integer, "SUBSCRIBE " INVALIDATE);
+		subscribe(watch, (void *)(intptr_t)reply->integer);
 	else if (watch)
 		fail(watch, "Redis %s: CLIENT ID: an answer that is none", watch->config->redis_address);
 }
@@ -471,7 +521,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 		return;
 	watch->asked = now;
 	redisAsyncCommand(watch->line[COMMANDS], on_pong, NULL, "PING");
-	redisAsyncCommand(watch->line[INVALIDATIONS], on_message, NULL, "SUBSCRIBE " INVALIDATE);
+	subscribe(watch, NULL);
 	if (watch->state == WATCH_LIVE && !watch->syncing && now - watch->synced_at > WATCH_RESYNC_S)
 		sync_start(watch);
 }
@@ -535,6 +585,7 @@ void watch_free(struct watch *watch)
 }
 
 enum watch_state watch_state(const struct watch *watch) { return watch->state; }
+bool watch_busy(const struct watch *watch) { return watch->fetched != watch->wanted || watch->telling.step != TELLING_NOTHING; }
 bool watch_syncing(const struct watch *watch) { return watch->syncing || ev_is_active(&watch->settle); }
 const char *watch_error(const struct watch *watch) { return watch->error; }
 const struct watch_counts *watch_counts(const struct watch *watch) { return &watch->counts; }

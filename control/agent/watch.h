@@ -46,6 +46,7 @@ struct watch_ops {
 	void (*wrong)(void *context, const char *redis_key, const char *why);
 	void (*gone)(void *context, const char *redis_key);
 	void (*flushed)(void *context);
+	/* Behind the rules that were written with it or before. */
 	void (*generation)(void *context, bool present, uint64_t generation);
 	void (*sync_begin)(void *context);
 	void (*sync_end)(void *context);
@@ -75,6 +76,7 @@ void watch_glob(const char *prefix, char *out, size_t out_len); /* SCAN's patter
 const char *watch_write_error(const struct watch *watch); /* of the last write that was answered; "" */
 
 enum watch_state watch_state(const struct watch *watch);
+bool watch_busy(const struct watch *watch);    /* rules that have changed are being read, or the generation is */
 bool watch_syncing(const struct watch *watch); /* between sync_begin and sync_end, or about to be */
 const char *watch_error(const struct watch *watch); /* of the last failure; "" while live */
 const struct watch_counts *watch_counts(const struct watch *watch);

@@ -12,6 +12,16 @@
 
 enum line { COMMANDS, INVALIDATIONS, LINES };
 
+/* What has been read of the generation, and what it waits for. */
+struct watch_telling {
+	enum { TELLING_NOTHING, TELLING_ASKED, TELLING_FENCED, TELLING_READS } step;
+	bool again; /* it was changed meanwhile */
+	bool present;
+	uint64_t generation;
+	uint64_t fence;  /* which SUBSCRIBE */
+	uint64_t behind; /* how many reads */
+};
+
 struct watch {
 	struct ev_loop *loop;
 	const struct control_config *config;
@@ -33,8 +43,12 @@ struct watch {
 	double pause, synced_at;
 	struct keyqueue queue;
 	unsigned under_way, writes;
+	/* On these connections: keys queued, and read; SUBSCRIBEs sent, and confirmed. Each in its order. */
+	uint64_t wanted, fetched, subscribed, confirmed;
+	struct watch_telling telling;
 	intptr_t refused_verb; /* first letter of the write that was refused last */
-	bool scanning, generation_asked, syncing;
+	bool scanning, syncing;
+	bool read; /* all of it; the reading ends with the generation */
 	char pattern[WATCH_PATTERN_MAX], generation_key[CONTROL_PREFIX_MAX + 16];
 	char error[WATCH_ERROR_MAX], write_error[WATCH_ERROR_MAX];
 	struct watch_counts counts;

@@ -14,7 +14,7 @@ import time
 import pytest
 import redis
 
-from control_box import box, live, until  # noqa: F401
+from control_box import box, image_rules, live, until  # noqa: F401
 from dns_server import Dns
 from lab.frozen import frozen
 
@@ -22,10 +22,11 @@ pytestmark = pytest.mark.sanitize
 
 
 class Slow:
-    """Between agent and Redis: passes bytes on, each way, no sooner than `delay` later; or not at all while `hangs`."""
+    """Between agent and Redis: passes bytes on, each way, no sooner than `delay` later; or not at all while `hangs`. A read
+    of a rule, and what is asked behind it, waits for `reads` seconds more."""
 
     def __init__(self, path, target):
-        self.target, self.delay, self.hangs = str(target), 0.0, False
+        self.target, self.delay, self.reads, self.hangs = str(target), 0.0, 0.0, False
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen()
@@ -53,7 +54,11 @@ class Slow:
                 time.sleep(self.delay)
                 if not data:
                     break
-                sink.sendall(data)
+                asks, reads, rule = data.partition(b"*2\r\n$7\r\nHGETALL\r\n")
+                sink.sendall(asks)
+                if reads:
+                    time.sleep(self.reads)
+                    sink.sendall(reads + rule)
         for s in (source, sink):
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
@@ -105,16 +110,34 @@ def loading(box, between):
     return lambda: box.client.execute_command("ACL", "SETUSER", "default", "+@all")
 
 
+def test_a_generation_is_told_with_all_its_rules(box, between):
+    """However late Redis answers: whoever sees the new number (waxseal status, a script that waits for it) sees its rules."""
+    between.reads = 0.15
+    for level in ("encrypt", "none", "verify"):
+        pipe = box.client.pipeline(transaction=True)
+        for name in range(5):
+            pipe.hset(f"waxseal:policy:{name}.example", "level", level)
+        wanted = pipe.incr("waxseal:generation").execute()[-1]
+
+        def told():
+            rules, generation = image_rules(box.image)
+            found = [rules.get(f"{name}.example", {}).get("level") for name in range(5)]
+            assert found.count(found[0]) == 5, f"half of a transaction is in force: {found}"
+            assert generation != wanted or found[0] == level, f"generation {wanted} is told and {found[0]} in force"
+            return generation == wanted
+        until("the generation", told)
+
+
 @pytest.mark.parametrize("outage", [stop, kill, hang, loading])
 def test_an_outage_leaves_what_is_in_force(box, between, outage):
     before = box.image.read_bytes()
     heal = outage(box, between)
-    until("it is seen", lambda: box.redis_state() != "live", 10)
-    until("and why", lambda: box.agent_json()["redis"]["error"], 10)
+    until("it is seen", lambda: box.redis_state() != "live")
+    until("and why", lambda: box.agent_json()["redis"]["error"])
     assert "redis" in box.run("status", code=1).stdout.lower()
     assert box.image.read_bytes() == before
     heal()
-    until("it heals by itself", lambda: box.redis_state() == "live", 15)
+    until("it heals by itself", lambda: box.redis_state() == "live")
     box.client.hset("waxseal:policy:after.example", mapping={"level": "encrypt"})
     until("an edit", lambda: box.level("after.example") == "encrypt")
     assert box.level("first.example") == "encrypt"
@@ -125,7 +148,7 @@ def test_a_slow_redis_is_no_outage(box, between):
     failures = box.agent_json()["counts"]["failures"]
     for i in range(3):
         box.client.hset("waxseal:policy:slow.example", mapping={"level": ("encrypt", "verify", "block")[i]})
-        until("the edit", lambda i=i: box.level("slow.example") == ("encrypt", "verify", "block")[i], 10)
+        until("the edit", lambda i=i: box.level("slow.example") == ("encrypt", "verify", "block")[i])
     assert box.redis_state() == "live" and box.agent_json()["counts"]["failures"] == failures
 
 
@@ -142,7 +165,7 @@ def test_older_data_are_believed(box):
     box.socket.unlink(missing_ok=True)
     until("it is seen", lambda: box.redis_state() != "live")
     box.start_redis("--dbfilename", "dump.rdb")
-    until("the rules of then", lambda: box.level("old.example") == "may" and box.level("new.example") is None, 15)
+    until("the rules of then", lambda: box.level("old.example") == "may" and box.level("new.example") is None)
     until("live again", lambda: box.redis_state() == "live")
 
 
@@ -173,7 +196,7 @@ def test_a_million_keys_of_others(box):
     until("its rule", lambda: box.level("first.example") == "encrypt", 60)
     until("live", lambda: box.redis_state() == "live", 60)
     box.client.hset("waxseal:policy:second.example", mapping={"level": "encrypt"})
-    until("an edit", lambda: box.level("second.example") == "encrypt", 10)
+    until("an edit", lambda: box.level("second.example") == "encrypt")
 
 
 def answers(client):
@@ -211,10 +234,10 @@ def test_findings_go_to_the_master_of_a_replica(replica):
     replica.master.hset("waxseal:policy:one.test", mapping={"level": "encrypt"})
     replica.start_agent()
     until("the rule", lambda: replica.level("one.test") == "encrypt")
-    until("the finding, at the master", lambda: replica.master.hget("waxseal:discovered:one.test", "addresses") == "one.test=10.77.1.1", 20)
+    until("the finding, at the master", lambda: replica.master.hget("waxseal:discovered:one.test", "addresses") == "one.test=10.77.1.1")
     until("and by way of it here", lambda: replica.client.hget("waxseal:discovered:one.test", "addresses"))
-    until("no complaint is left", lambda: replica.agent_json()["redis"]["write_error"] == "", 10)
-    until("the appliance itself, too", lambda: replica.master.exists(f"waxseal:appliance:{replica.folder.name[:60]}"), 10)
+    until("no complaint is left", lambda: replica.agent_json()["redis"]["write_error"] == "")
+    until("the appliance itself, too", lambda: replica.master.exists(f"waxseal:appliance:{replica.folder.name[:60]}"))
 
 
 def test_a_master_that_is_silent(replica):
@@ -223,19 +246,19 @@ def test_a_master_that_is_silent(replica):
     replica.start_agent()
     at_master = lambda: replica.master.hget("waxseal:discovered:one.test", "addresses")  # noqa: E731
     complaint = lambda: replica.agent_json()["redis"]["write_error"]  # noqa: E731
-    until("the finding, at the master", lambda: at_master() == "one.test=10.77.1.1", 20)
-    until("no complaint is left", lambda: complaint() == "", 10)
+    until("the finding, at the master", lambda: at_master() == "one.test=10.77.1.1")
+    until("no complaint is left", lambda: complaint() == "")
     with frozen(replica.master_process.pid, "redis-server"):
         replica.dns.set("one.test", "A", "10.77.1.9")
-        until("the finding is made", lambda: b"\x0a\x4d\x01\x09" in replica.image.read_bytes(), 10)
-        until("silence is told", lambda: complaint().endswith("no answer for 3 s") and "the master 127.0.0.1:" in complaint(), 10)
+        until("the finding is made", lambda: b"\x0a\x4d\x01\x09" in replica.image.read_bytes())
+        until("silence is told", lambda: complaint().endswith("no answer for 3 s") and "the master 127.0.0.1:" in complaint())
         assert replica.redis_state() == "live"
         replica.stop_agent()
         replica.start_agent()  # and one that finds it silent from the start
-        until("told again", lambda: complaint().endswith("no answer for 3 s"), 15)
+        until("told again", lambda: complaint().endswith("no answer for 3 s"))
         assert replica.redis_state() == "live"
     until("what was held is at the master", lambda: at_master() == "one.test=10.77.1.9", 60)
-    until("no complaint is left", lambda: complaint() == "", 10)
+    until("no complaint is left", lambda: complaint() == "")
 
 
 def test_a_replica_without_its_master(replica):
@@ -250,5 +273,5 @@ def test_a_replica_without_its_master(replica):
     replica.client.execute_command("REPLICAOF", "NO", "ONE")
     replica.client.hset("waxseal:policy:two.test", mapping={"level": "encrypt"})
     until("an edit", lambda: replica.level("two.test") == "encrypt")
-    until("what was refused is told after all", lambda: replica.client.hget("waxseal:discovered:one.test", "addresses"), 30)
+    until("what was refused is told after all", lambda: replica.client.hget("waxseal:discovered:one.test", "addresses"))
     assert os.path.exists(replica.image)
