@@ -38,6 +38,18 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: TABLE not in item.path.parents)
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """What the appliance saw stands below a failure: it may not come again."""
+    report = (yield).get_result()
+    lab = item.funcargs.get("lab") if hasattr(item, "funcargs") else None
+    if report.failed and lab:
+        appliance = lab.appliance
+        for what, text in (("waxseald", appliance.log_text()[-3000:]), ("waxseal-agent", appliance.agent_log_text()[-3000:]),
+                           ("the last sessions", "\n".join(map(str, appliance.events()[-5:])))):
+            report.sections.append((what, text))
+
+
 @pytest.fixture(scope="session")
 def lab():
     with Lab(f"wax{os.environ.get('WAXSEAL_APART', os.getpid())}") as made:

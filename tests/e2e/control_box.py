@@ -23,7 +23,7 @@ BUILD = ROOT / os.environ.get("WAXSEAL_BUILD", "build")
 LEVELS = ["none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure", "block"]
 
 
-def until(what, condition, seconds=5.0):
+def until(what, condition, seconds=30.0):
     """Waits for the condition and returns how long that took."""
     start = time.monotonic()
     while time.monotonic() - start < seconds:

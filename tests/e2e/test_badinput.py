@@ -99,7 +99,7 @@ def test_a_bad_image_is_refused_and_the_last_good_one_stays(lab, xdp):
             assert reply_to_mail(lab).startswith("451 4.7.4"), what
         temporary.write_bytes(good)
         temporary.rename(xdp.image)
-        wait_for("the good one to be taken", lambda: not xdp.status()["waxseald"]["image_error"], 5)
+        wait_for("the good one to be taken", lambda: not xdp.status()["waxseald"]["image_error"])
     finally:
         xdp.image.write_bytes(good)
         xdp.start_agent()
@@ -125,7 +125,7 @@ def test_a_bad_rule_is_refused_alone(lab, both):
     both.rules(default=ENCRYPT)
     both.client.hset("waxseal:policy:*", "level", "encript")
     both.client.hset("waxseal:policy:good.example", "level", "block")
-    wait_for("the refusal to be told", lambda: any(r["key"] == "waxseal:policy:*" for r in both.agent_state()["refused"]), 5)
+    wait_for("the refusal to be told", lambda: any(r["key"] == "waxseal:policy:*" for r in both.agent_state()["refused"]))
     assert reply_to_mail(lab).startswith("451 4.7.4")
     assert "waxseal:policy:*" in both.run_program("waxseal", "status", "--config", str(both.conf)).stdout
     both.rules(default=ENCRYPT)

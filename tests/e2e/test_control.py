@@ -67,7 +67,7 @@ def test_a_burst_makes_few_images(live):
     for i in range(5000):
         pipe.hset(f"waxseal:policy:d{i}.example", mapping={"level": "may"})
     pipe.execute()
-    until("all of them", lambda: len(live.rules()) >= 5001, 10)
+    until("all of them", lambda: len(live.rules()) >= 5001)
     until("the heartbeat tells", lambda: live.agent_json()["rules"] == 5001)
     assert live.agent_json()["counts"]["images"] - before < 30
 
@@ -203,13 +203,13 @@ def test_redis_down_and_back(live):
 @pytest.mark.alone
 def test_a_stopped_redis_is_noticed(live):
     live.server.send_signal(signal.SIGSTOP)
-    until("silence is noticed", lambda: live.redis_state() != "live", 6)
+    until("silence is noticed", lambda: live.redis_state() != "live")
     assert "no answer" in live.agent_json()["redis"]["error"]
     done = live.run("status", "--json", code=1)
     assert "error" in json.loads(done.stdout)["redis"]
     assert live.level("first.example") == "encrypt"
     live.server.send_signal(signal.SIGCONT)
-    until("live again", lambda: live.redis_state() == "live", 8)
+    until("live again", lambda: live.redis_state() == "live")
     live.client.hset("waxseal:policy:first.example", "level", "block")
     assert until("and edits arrive", lambda: live.level("first.example") == "block") < 1.0
 
@@ -273,7 +273,7 @@ def test_an_exception_ends_by_itself(live):
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3))
     live.client.hset("waxseal:policy:soon.example", mapping={"level": "none", "expires": expires, "owner": "anna"})
     until("in force", lambda: live.level("soon.example") == "none")
-    until("over", lambda: live.level("soon.example") is None, 6)
+    until("over", lambda: live.level("soon.example") is None)
 
 
 def test_once(box):
@@ -320,7 +320,7 @@ def test_unwritable_image_is_told_and_tried_again(live):
     live.client.hset("waxseal:policy:full.example", mapping={"level": "block"})
     until("the error is told", lambda: live.agent_json()["image"]["error"])
     live.image.rmdir()
-    until("and cured", lambda: live.level("full.example") == "block", 5)
+    until("and cured", lambda: live.level("full.example") == "block")
     until("and that is told", lambda: not live.agent_json()["image"]["error"])
 
 

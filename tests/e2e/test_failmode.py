@@ -151,7 +151,7 @@ def test_a_session_in_clear_is_not_the_sealed_one_before_it(lab, killed, sink):
     appliance.kill()
     client.tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()  # by a RST, which nobody inspects
-    wait_for("the server's end", lambda: server.sessions[0].ended, 5)
+    wait_for("the server's end", lambda: server.sessions[0].ended)
     plain = lab.client.socket()
     plain.settimeout(10)
     plain.bind(("0.0.0.0", port))
@@ -247,7 +247,7 @@ def test_an_orderly_end_ends_what_was_taken_over(lab, killed, sink):
         appliance.stop()
         assert str(client.reply()).startswith("421 4.3.2")
         client.ended()
-    wait_for("the server's end", lambda: server.sessions[0].ended, 5)
+    wait_for("the server's end", lambda: server.sessions[0].ended)
 
 
 def test_ports_of_dpdk_bridge_nothing_when_gone(lab, killed, sink):

@@ -119,17 +119,17 @@ def test_tlsa(box, place):
             ("t.sec", "mx.t.sec", ("secure", [as_told]), "1"), ("t.ins", "mx.t.ins", ("none-insecure", []), "0"),
             ("none.sec", "mx.none.sec", ("none", []), "1"), ("alias.sec", "a.alias.sec", ("secure", [as_told]), "1"),
             ("mixed.ins", "mx.t.sec", ("secure", [as_told]), "0"), ("mixed.sec", "mx.t.ins", ("none-insecure", []), "1")):
-        until(f"{domain}: {box.found(domain)}", lambda d=domain, m=mx, e=expected: state_of(box, d, m) == e, 10)
+        until(f"{domain}: {box.found(domain)}", lambda d=domain, m=mx, e=expected: state_of(box, d, m) == e)
         assert box.found(domain)["mx_secure"] == mx_secure, domain
     until("the bogus one failed, alone", lambda: "DNSSEC" in box.found("t.bogus").get("error", ""))
     until("counted", lambda: box.agent_json()["dns"]["failing"] == 1)
     new = "3 1 1 " + "CD" * 32
     zones.put("_25._tcp.mx.t.sec", "TLSA", record, new)
     zones.publish()
-    until("a rollover", lambda: len(state_of(box, "t.sec", "mx.t.sec")[1]) == 2, 20)
+    until("a rollover", lambda: len(state_of(box, "t.sec", "mx.t.sec")[1]) == 2)
     zones.take("_25._tcp.mx.t.sec", "TLSA")
     zones.publish()
-    until("they went", lambda: state_of(box, "t.sec", "mx.t.sec") == ("none", []), 20)
+    until("they went", lambda: state_of(box, "t.sec", "mx.t.sec") == ("none", []))
 
 
 def test_tlsa_known_last_survives_the_dns(box, place):
@@ -138,7 +138,7 @@ def test_tlsa_known_last_survives_the_dns(box, place):
     zones.publish()
     box.rule("policy:keep.sec", level="dane-only")
     box.start_agent()
-    until("known", lambda: state_of(box, "keep.sec", "mx.keep.sec")[0] == "secure", 10)
+    until("known", lambda: state_of(box, "keep.sec", "mx.keep.sec")[0] == "secure")
     box.stop_agent()
     box.dns_lines = box.dns_lines.replace(RESOLVER, "10.77.0.99")  # nobody
     box.configure()
@@ -146,7 +146,7 @@ def test_tlsa_known_last_survives_the_dns(box, place):
     box.rule("policy:keep.sec", level="dane-only")
     box.start_agent()
     until("told from memory", lambda: state_of(box, "keep.sec", "mx.keep.sec") == ("secure", ["3-1-1-" + "ab" * 32]))
-    until("the failure, too", lambda: box.found("keep.sec").get("error"), 10)
+    until("the failure, too", lambda: box.found("keep.sec").get("error"))
 
 
 def test_postures(box, place):
@@ -178,7 +178,7 @@ def test_postures(box, place):
         def matches(domain=domain, expected=expected):
             posture = box.posture(addresses[domain])
             return posture and all(posture[name] == value for name, value in expected.items())
-        until(f"{domain}: {expected}", matches, 20)
+        until(f"{domain}: {expected}", matches)
     assert abs(int(box.posture(addresses["good.sec"])["time"]) - time.time()) < 10
     assert 0 < box.client.ttl(f"waxseal:posture:{addresses['good.sec']}") <= 604800
     had = [domain for domain in rows if rows[domain][1].get("version") or "chain" in rows[domain][1] and rows[domain][1]["chain"]]
@@ -196,7 +196,7 @@ def test_postures(box, place):
         assert "no answer in time" in box.run("probe", "slow.sec", code=1).stdout
     place.zones.put("_25._tcp.mx.good.sec", "TLSA", tlsa(good, 3, 0, 1))
     place.zones.publish()
-    until("other records, another look", lambda: box.posture(addresses["good.sec"])["dane"] == "matched", 20)
+    until("other records, another look", lambda: box.posture(addresses["good.sec"])["dane"] == "matched")
 
 
 def test_probe_finds_the_servers_of_a_domain_without_a_rule(box, place):
@@ -219,7 +219,7 @@ def test_probe_finds_the_servers_of_a_domain_without_a_rule(box, place):
     fresh = [(domain, "MX") for domain in ("own.sec", "own.ins", "aka.sec", "null.sec")] + [("apex.sec", "A"), ("mx.other.own.sec", "A")]
     fresh += [(f"mx.{domain}", "A") for domain in ("own.sec", "own.ins", "real.own.sec")]
     fresh += [(f"_25._tcp.{name}", "TLSA") for name in ("mx.own.sec", "mx.real.own.sec")]
-    until("the resolver holds no older no", lambda: all(zones.ask(*one) for one in fresh), 20)
+    until("the resolver holds no older no", lambda: all(zones.ask(*one) for one in fresh))
 
     def probe(domain, code=0):
         with place.namespace.entered():
@@ -241,7 +241,7 @@ def test_probe_finds_the_servers_of_a_domain_without_a_rule(box, place):
     assert "the DNS has no address of a mail server of it" in probe("nobody.sec", 1)[0]
     box.rule("policy:own.sec", level="encrypt")
     box.start_agent()
-    until("the agent knows", lambda: state_of(box, "own.sec", "mx.own.sec")[0] == "secure", 10)
+    until("the agent knows", lambda: state_of(box, "own.sec", "mx.own.sec")[0] == "secure")
     box.stop_agent()
     page, rows = probe("own.sec")
     assert rows[0]["servers_from"] == rows[0]["tlsa_from"] == "Redis" and rows[0]["dane"] == "matched"
@@ -285,7 +285,7 @@ def test_versions(box, place):
     counts = lambda: box.agent_json()["dns"]["probes"]  # noqa: E731
     until("three of those that have 1.3, two and one of the others", lambda: counts()["versions_asked"] == 9)
     looks = counts()["started"]
-    until("two more looks at each", lambda: counts()["started"] >= looks + 8, 20)
+    until("two more looks at each", lambda: counts()["started"] >= looks + 8)
     assert counts()["versions_asked"] == 9, "an answer holds for a day"
     posture = box.posture(addresses["modern.sec"])
     assert posture["version"] == "TLSv1.3" and all(0 <= time.time() - int(at.partition("@")[2]) < 60 for at in posture["versions"].split())
@@ -311,7 +311,7 @@ def test_versions_are_not_asked_for_where_nobody_wants_it(box, place):
     place.zones.publish()
     box.rule("policy:shy.sec", level="verify")
     box.start_agent()
-    until("two looks", lambda: box.agent_json()["dns"]["probes"]["reached"] >= 2, 20)
+    until("two looks", lambda: box.agent_json()["dns"]["probes"]["reached"] >= 2)
     assert answers(box.posture(address)["versions"]) == "untried untried untried taken"
     assert box.agent_json()["dns"]["probes"]["versions_asked"] == 0
 
@@ -322,10 +322,10 @@ def test_a_posture_is_kept_while_the_server_is_gone(box, place):
     place.zones.publish()
     box.rule("policy:gone.sec", level="encrypt", e2e="probe")
     box.start_agent()
-    until("a posture", lambda: box.posture(address).get("chain") == "trusted", 10)
+    until("a posture", lambda: box.posture(address).get("chain") == "trusted")
     sink = place.open.pop()
     sink.close()
-    until("it is gone", lambda: "cannot connect" in box.posture(address)["error"], 10)
+    until("it is gone", lambda: "cannot connect" in box.posture(address)["error"])
     assert box.posture(address)["chain"] == "trusted"
     box.stop_agent()
     memory = json.loads((box.folder / "rules.json").read_text())
@@ -440,7 +440,7 @@ def test_sts_of_every_kind(box, place, web):
         box.rule(f"policy:{name}.sec", owner="test")
     box.start_agent()
     for name, (state, mode) in expected.items():
-        until(f"{name}: {state} {mode}", lambda n=name, s=state, m=mode: (box.found(f"{n}.sec").get("sts"), box.found(f"{n}.sec").get("sts_mode")) == (s, m), 20)
+        until(f"{name}: {state} {mode}", lambda n=name, s=state, m=mode: (box.found(f"{n}.sec").get("sts"), box.found(f"{n}.sec").get("sts_mode")) == (s, m))
     told = box.found("enforce.sec")
     assert told["sts_mx"] == "mx.sts.example *.sts.example" and told["sts_max_age"] == "86400" and told["sts_id"] == "1"
     assert STS_ROWS["enforce"][0].asked == 1, "the redirect was not followed, nor the policy fetched again"
@@ -457,25 +457,25 @@ def test_sts_is_shared_and_kept(box, place, web, tmp_path):
     for name in ("keep", "share"):
         box.rule(f"policy:{name}.sec", owner="test")
     box.start_agent()
-    until("both", lambda: box.found("share.sec").get("sts_mode") == box.found("keep.sec").get("sts_mode") == "enforce", 10)
+    until("both", lambda: box.found("share.sec").get("sts_mode") == box.found("keep.sec").get("sts_mode") == "enforce")
     (tmp_path / "two").mkdir()
     other = make_box(tmp_path / "two", place, box.socket)
     try:
         other.start_agent()
-        until("taken from Redis", lambda: other.agent_json()["dns"]["sts"]["shared"] >= 1, 10)
+        until("taken from Redis", lambda: other.agent_json()["dns"]["sts"]["shared"] >= 1)
         assert shared.asked == 1
     finally:
         other.close()
     site.status = 500
     place.zones.put("_mta-sts.keep.sec", "TXT", '"v=STSv1; id=2;"')
     place.zones.publish()
-    until("another id, and no policy", lambda: box.found("keep.sec")["sts"] == "sts-policy-fetch-error", 20)
+    until("another id, and no policy", lambda: box.found("keep.sec")["sts"] == "sts-policy-fetch-error")
     assert box.agent_json()["dns"]["sts"]["policies"] == 2, "the old one goes on"
-    until("for its max_age", lambda: box.agent_json()["dns"]["sts"]["policies"] == 1, 30)
+    until("for its max_age", lambda: box.agent_json()["dns"]["sts"]["policies"] == 1)
     site.status = 200
-    until("it heals", lambda: box.agent_json()["dns"]["sts"]["policies"] == 2, 30)
+    until("it heals", lambda: box.agent_json()["dns"]["sts"]["policies"] == 2)
     box.stop_agent()
     box.stop_redis()
     shared.status = 500
     box.start_agent(live=False)
-    until("a restart remembers it", lambda: box.agent_json()["dns"]["sts"]["policies"] >= 1, 10)
+    until("a restart remembers it", lambda: box.agent_json()["dns"]["sts"]["policies"] >= 1)

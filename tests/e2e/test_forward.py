@@ -121,7 +121,7 @@ def test_tags_and_unknown_ethertypes_pass_unchanged(lab, both, mode, side):
             s.bind(("eth0", 0))
             for one in frames:
                 s.send(one)
-        wait_for("all frames to arrive", lambda: all(one in list(capture.frames()) for one in frames), 5)
+        wait_for("all frames to arrive", lambda: all(one in list(capture.frames()) for one in frames))
 
 
 @pytest.mark.sanitize

@@ -144,7 +144,7 @@ def test_a_rule_from_a_text_file(lab, xdp, tmp_path):
     xdp.agent.wait(10)
     try:
         xdp.command("policy", "compile", str(rules))
-        wait_for("the image in force", lambda: how(lab, TLS) == "554 5.7.1", 5)
+        wait_for("the image in force", lambda: how(lab, TLS) == "554 5.7.1")
     finally:
         xdp.start_agent()
         xdp.rules(default=MAY)

@@ -142,8 +142,8 @@ def test_sentinel_failover(lab, xdp, sentinel, sessions):
     master.wait()
     wait_for("the agent sees the master gone", lambda: xdp.agent_state()["redis"]["state"] != "live")
     sessions.go_on()
-    wait_for("the replica is master", lambda: second.role()[0] == "master", 30)
-    wait_for("the agent is with it", lambda: xdp.agent_state()["redis"]["state"] == "live", 30)
+    wait_for("the replica is master", lambda: second.role()[0] == "master")
+    wait_for("the agent is with it", lambda: xdp.agent_state()["redis"]["state"] == "live")
     sessions.go_on()
     xdp.client = second
     edit_is_obeyed(xdp)
@@ -169,7 +169,7 @@ def test_redis_stopped(lab, xdp, sessions):
         sessions.go_on()
     finally:
         xdp.redis_server.send_signal(signal.SIGCONT)
-    wait_for("live again", lambda: xdp.agent_state()["redis"]["state"] == "live", 20)
+    wait_for("live again", lambda: xdp.agent_state()["redis"]["state"] == "live")
     edit_is_obeyed(xdp)
 
 
@@ -207,7 +207,7 @@ def test_full_disk(lab, xdp, small_disk, sessions):
             pass
     before = xdp.image.read_bytes()
     xdp.client.hset("waxseal:policy:*", "level", "none")
-    wait_for("the agent to say that the disk is full", lambda: "No space left" in str(xdp.agent_state()["image"]), 20)
+    wait_for("the agent to say that the disk is full", lambda: "No space left" in str(xdp.agent_state()["image"]))
     sessions.go_on()
     assert xdp.image.read_bytes() == before and not xdp.status()["waxseald"]["images_refused"]
     xdp.client.hset("waxseal:policy:*", "level", "may")
@@ -235,7 +235,7 @@ def test_an_image_cut_anywhere(lab, xdp, sessions):
         sessions.go_on()
     finally:
         put(xdp.image, good)
-        wait_for("the good one", lambda: not xdp.status()["waxseald"]["image_error"], 5)
+        wait_for("the good one", lambda: not xdp.status()["waxseald"]["image_error"])
         xdp.start_agent()
 
 

@@ -162,14 +162,14 @@ def test_a_worker_that_stands_still(lab, started, sink, workers):
     clients = [to_data(lab) for _ in range(8)]
     log = len(appliance.log_text())
     with frozen(appliance.waxseald.pid, names[-1]):
-        wait_for("the watchdog to notice", lambda: "does not turn: its sessions stand still" in appliance.log_text()[log:], 10)
+        wait_for("the watchdog to notice", lambda: "does not turn: its sessions stand still" in appliance.log_text()[log:])
         wait_for("telemetry to say so", lambda: pressure.telemetry(appliance, f"/waxseal/worker,{workers - 1}")["stalled"])
         assert any("stands still" in warning or "does not turn" in warning for warning in appliance.status()["warnings"]), appliance.status()["warnings"]
         pressure.generate(lab, "syn", 0.5)  # more than its ring holds
         if workers > 1:
             assert not pressure.telemetry(appliance, "/waxseal/worker,0")["stalled"]
             assert appliance.counter("drop_ring")
-    wait_for("the watchdog to take it back", lambda: "turns again" in appliance.log_text()[log:], 10)
+    wait_for("the watchdog to take it back", lambda: "turns again" in appliance.log_text()[log:])
     for client in clients:
         client.write(b".\r\n")
         assert client.reply().code == 250

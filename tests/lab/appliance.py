@@ -125,7 +125,7 @@ class Appliance:
         """A rule for the server with that number, both address families."""
         return {"nets": f"{ipv4('server', number)}/32,{ipv6('server', number)}/128", "level": level, **more}
 
-    def wait_generation(self, seconds=10):
+    def wait_generation(self, seconds=30):
         wait_for(lambda: f"generation {self.generation} in force; agent says {self.agent_log.read_text()[-1500:]}",
                  lambda: self.status()["waxseald"].get("generation") == self.generation, seconds)
 
@@ -179,14 +179,16 @@ class Appliance:
     def log_text(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
+    def agent_log_text(self):
+        return self.agent_log.read_text(errors="replace") if self.agent_log.exists() else ""
+
     def sanitizer_reports(self):
         found = []
-        for path in (self.log, self.agent_log):
-            text = path.read_text(errors="replace") if path.exists() else ""
+        for name, text in (("waxseald", self.log_text()), ("waxseal-agent", self.agent_log_text())):
             for mark in ("Sanitizer", "runtime error:"):
                 at = text.find(mark)
                 if at >= 0:
-                    found.append(f"{path.name}: {text[max(0, at - 500):at + 4000]}")
+                    found.append(f"{name}: {text[max(0, at - 500):at + 4000]}")
         return found
 
     # ---- what it says ----
@@ -218,7 +220,7 @@ class Appliance:
                     sums[end] = sums.get(end, 0) + value
         return {end: n for end, n in sums.items() if n}
 
-    def counted(self, seconds=15, **wanted):
+    def counted(self, seconds=30, **wanted):
         """The sessions under the rules in force have ended just so."""
         wait_for(lambda: f"sessions to be {wanted}, and are {self.sessions(self.scope)}; flows: {self.flows()}",
                  lambda: sum(self.sessions(self.scope).values()) >= sum(wanted.values()), seconds, 0.05)

@@ -19,7 +19,7 @@ USERS = {"opensmtpd": 7001, "opensmtpq": 7002, "Debian-exim": 7003}
 MAIL_USER = "nobody"
 
 
-def wait_for(what, condition, seconds=15.0, interval=0.01):
+def wait_for(what, condition, seconds=30.0, interval=0.01):
     """Waits for the condition to give something true, and returns it."""
     deadline = time.monotonic() + seconds
     while True:
