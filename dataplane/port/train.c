@@ -8,6 +8,10 @@
  * Enters: a burst for one netdev, of frames with the lengths of their headers (mbuf l2_len, l3_len, l4_len): the
  * appliance has built those itself, so their checksums may be made anew. Leaves: how many of them are one train, and the
  * train, sent. Refuses: whatever differs in more than a later segment does. It is then sent as any other frame.
+ *
+ * Invariant: the segments are of one size, and none has FIN or PSH. The kernel lets the last one alone have the socket that
+ * it cut them for, and a veth leaves it that. To the GRO of the far end it is then of another flow than those before it;
+ * and what could only be a stream's end for now (short, PSH, FIN) GRO gives to TCP at once, before what it still gathers.
  */
 #include <errno.h>
 #include <linux/if_ether.h>
@@ -40,14 +44,13 @@ static void put16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (ui
 
 static unsigned headers_bytes(const struct rte_mbuf *mbuf) { return mbuf->l2_len + mbuf->l3_len + mbuf->l4_len; }
 
-/* Could it have others behind it? Bare ACKs, resets and frames of endpoints are none. */
-static bool may_lead(const struct rte_mbuf *mbuf)
+/* Could it be one of several? Bare ACKs, resets and frames of endpoints are none. */
+static bool is_segment(const struct rte_mbuf *mbuf)
 {
 	return mbuf->l4_len && mbuf->nb_segs == 1 && headers_bytes(mbuf) <= HEADERS_MAX && rte_pktmbuf_data_len(mbuf) > headers_bytes(mbuf);
 }
 
-/* The same headers but for what each segment has of its own: lengths, identification, sequence number, checksums, and at
- * the end of a train FIN and PSH. */
+/* The same headers but for what each segment has of its own: lengths, identification, sequence number, checksums. */
 static bool same_stream(const uint8_t *first, const uint8_t *next, const struct rte_mbuf *mbuf, uint32_t sent, unsigned number)
 {
 	unsigned l2 = mbuf->l2_len, l3 = mbuf->l3_len;
@@ -60,33 +63,26 @@ static bool same_stream(const uint8_t *first, const uint8_t *next, const struct 
 	         : memcmp(ip, ip2, 2) != 0 || memcmp(ip + 6, ip2 + 6, 4) != 0 || memcmp(ip + 12, ip2 + 12, l3 - 12) != 0 ||
 	           get16(ip2 + 4) != (uint16_t)(get16(ip + 4) + number))
 		return false;
-	return memcmp(tcp, tcp2, 4) == 0 && get32(tcp2 + 4) == get32(tcp + 4) + sent && memcmp(tcp + 8, tcp2 + 8, 5) == 0 &&
-	       ((tcp[TCP_FLAGS_AT] ^ tcp2[TCP_FLAGS_AT]) & ~(FLAG_FIN | FLAG_PSH)) == 0 && memcmp(tcp + 14, tcp2 + 14, 2) == 0 &&
+	return memcmp(tcp, tcp2, 4) == 0 && get32(tcp2 + 4) == get32(tcp + 4) + sent && memcmp(tcp + 8, tcp2 + 8, TCP_CHECKSUM_AT - 8) == 0 &&
 	       memcmp(tcp + 18, tcp2 + 18, mbuf->l4_len - 18u) == 0;
 }
 
 unsigned train_length(struct rte_mbuf *const *mbufs, unsigned count)
 {
 	const struct rte_mbuf *first = mbufs[0];
-	if (count < 2 || !may_lead(first))
+	if (count < 2 || !is_segment(first))
 		return 1;
 	const uint8_t *frame = rte_pktmbuf_mtod(first, const uint8_t *);
 	unsigned headers = headers_bytes(first), size = rte_pktmbuf_data_len(first) - headers, length = 1;
-	uint32_t sent = size;
 
 	if (frame[first->l2_len + first->l3_len + TCP_FLAGS_AT] & (FLAG_FIN | FLAG_PSH))
 		return 1;
 	for (; length < count && length < TRAIN_SEGMENTS_MAX; length++) {
 		const struct rte_mbuf *next = mbufs[length];
-		const uint8_t *bytes = rte_pktmbuf_mtod(next, const uint8_t *);
-		if (!may_lead(next) || next->tx_offload != first->tx_offload || !same_stream(frame, bytes, next, sent, length))
+		if (!is_segment(next) || next->tx_offload != first->tx_offload || rte_pktmbuf_data_len(next) != rte_pktmbuf_data_len(first) ||
+		    headers - first->l2_len + size * (length + 1) > TRAIN_BYTES_MAX ||
+		    !same_stream(frame, rte_pktmbuf_mtod(next, const uint8_t *), next, size * length, length))
 			break;
-		unsigned payload = rte_pktmbuf_data_len(next) - headers;
-		if (payload > size || headers - first->l2_len + sent + payload > TRAIN_BYTES_MAX)
-			break;
-		sent += payload;
-		if (payload < size || bytes[next->l2_len + next->l3_len + TCP_FLAGS_AT] & (FLAG_FIN | FLAG_PSH))
-			return length + 1;
 	}
 	return length;
 }
@@ -151,8 +147,6 @@ bool train_send(int fd, struct rte_mbuf *const *mbufs, unsigned count)
 		payload += len;
 	}
 	common_headers(common, first, payload);
-	const uint8_t *last = rte_pktmbuf_mtod(mbufs[count - 1], const uint8_t *); /* whose FIN and PSH are left to the last segment */
-	common[offload.csum_start + TCP_FLAGS_AT] = last[offload.csum_start + TCP_FLAGS_AT];
 	pieces[0] = (struct iovec){&offload, sizeof(offload)};
 	pieces[1] = (struct iovec){common, headers};
 	return sendmsg(fd, &message, MSG_DONTWAIT) >= 0;

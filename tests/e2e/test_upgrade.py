@@ -166,3 +166,26 @@ def test_nothing_of_the_envelope_crosses_the_wire(lab, both, sink):
     assert b"STARTTLS" in seen
     for word in (b"MAIL FROM", b"secret@b.example", message.name.encode()):
         assert word not in seen and word in b"".join(inside.streams().values())
+
+
+def out_of_order(lab):
+    """Segments that came to each end's TCP before one that was sent earlier, so far."""
+    def of(namespace):
+        names, values = (line.split()[1:] for line in namespace.run("cat", "/proc/net/netstat").splitlines() if line.startswith("TcpExt:"))
+        return int(dict(zip(names, values))["TCPOFOQueue"])
+    return {"client": of(lab.client), "server": of(lab.server)}
+
+
+@FAMILIES
+@pytest.mark.parametrize("size", [4_096, 50_000, 1_000_000])
+def test_segments_arrive_in_order(lab, both, sink, family, size):
+    """On a wire that loses nothing. An end that coalesces what it receives (GRO) must not turn them round either."""
+    both.rules(default=ENCRYPT)
+    sink(SINKS)
+    before = out_of_order(lab)
+    for _ in range(5):
+        with Dialogue(lab.client, family("server", SINKS)) as client:
+            client.ehlo()
+            assert client.mail(Message(size), "a@b.example").code == 250
+            client.quit()
+    assert out_of_order(lab) == before
