@@ -332,6 +332,25 @@ static void joined(void *context, struct flow *flow, enum side from, const struc
 	flow_enter_state(worker->flows, flow, FLOW_CUT, worker->now_us);
 }
 
+static bool unseen_passes(const struct image_rule *rule)
+{
+	return rule->level == LEVEL_NONE || rule->unknown == UNKNOWN_PASS;
+}
+
+/* Not where one that is joined in the middle passes by the operator's word; nor where nothing else than that it passes
+ * can come of a rule: one that is observed, while no recipient's is in force. */
+static bool must_open(void *context, const struct flow *flow)
+{
+	const struct worker *worker = context;
+	struct policy_rules rules = worker_rules(worker, flow);
+	const struct image_rule *asked[] = {rules.rule, rules.minimum};
+
+	for (unsigned i = 0; i < 2; i++)
+		if (asked[i] && !unseen_passes(asked[i]) && asked[i]->mode == MODE_ENFORCE)
+			return true;
+	return !unseen_passes(rules.rule) && !worker_clear_allowed(worker, flow);
+}
+
 static bool hold(void *context, uint32_t hash)
 {
 	const struct worker *worker = context;
@@ -353,6 +372,7 @@ const struct flow_ops worker_flow_ops = {
 	.opened = opened,
 	.established = established,
 	.joined = joined,
+	.must_open = must_open,
 	.closed = worker_closed,
 	.offload = offload,
 	.offloaded = offloaded,

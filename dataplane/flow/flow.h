@@ -146,6 +146,9 @@ struct flow_ops {
 	void (*established)(void *context, struct flow *flow);
 	/* First packet of a flow joined mid-way: must enter a state (SEALED, CLEAR or CUT), or free to leave it undecided. */
 	void (*joined)(void *context, struct flow *flow, enum side from, const struct packet *packet);
+	/* A SYN-ACK of no flow, while its SYN may have given way to newer ones: is its connection to be watched from the
+	 * beginning? Then it is dropped, and the SYN, sent again, opens a flow. `flow` is a name alone. NULL: it passes. */
+	bool (*must_open)(void *context, const struct flow *flow);
 	/* The session is over (once a flow): count it, release flow->session. */
 	void (*closed)(void *context, struct flow *flow);
 	/* The packets of a sealed flow pass elsewhere from now on, but for SYN, FIN and RST. false: not now. NULL: there

@@ -51,6 +51,7 @@ struct flow_table {
 	struct flow_queue unanswered, answered; /* in HANDSHAKE, the oldest first */
 	uint32_t embryonic_count;               /* of both */
 	uint32_t answered_count;
+	uint64_t forgotten_until_us;            /* so long the SYN-ACK of one that has given way may come */
 	struct flow_share share;
 	uint32_t held_total;
 	uint32_t sweep_at;

@@ -151,7 +151,8 @@ void flow_answered(struct flow_table *table, struct flow *flow)
  *   answered SYNs in one round trip to its client.
  * - Both at once have both prices to pay. One queue for all would be had for E SYNs in both round trips together, of
  *   any kind: with S at half of E nothing is cheaper by more than half.
- * What is ended so and goes on all the same is joined in the middle: the policy's `unknown` decides, not the flood. */
+ * What is ended so before its SYN-ACK begins again: track.c drops that, and the SYN is sent again. What is ended after it and
+ * goes on all the same is joined in the middle: the policy's `unknown` decides, not the flood. */
 static struct flow *gives_way(struct flow_table *table)
 {
 	uint32_t embryonic_max = percent_of(table->limits.embryonic_percent, table->limits.flows_max);
@@ -175,6 +176,8 @@ static bool make_room(struct flow_table *table, const struct flow_key *key)
 		stats_inc(table->stats, STAT_flows_evicted);
 		if (oldest->answered)
 			stats_inc(table->stats, STAT_flows_evicted_answered);
+		else if (!oldest->joined)
+			table->forgotten_until_us = oldest->opened_us + limits->handshake_timeout_us;
 		flow_remove(table, oldest);
 		full = false;
 	}

@@ -351,12 +351,25 @@ static void closed(struct flow_table *table, struct flow *flow, enum side side, 
 
 /* ---- entry ---- */
 
+/* RST or SYN of nothing that is known. A lone SYN-ACK opens nothing, or forged ones would fill the table. Passed, it would
+ * make a connection that is joined in the middle; so it does not pass while it may be the answer to a SYN that was seen here
+ * and has given way to others. Not otherwise: of a path of which one half crosses, SYN-ACKs are all that is ever seen. */
+static void stray(struct flow_table *table, struct flow *name, enum side side, struct rte_mbuf *mbuf, struct packet *packet, uint64_t now_us)
+{
+	bool answer = side == SERVER && (packet->flags & (PACKET_SYN | PACKET_ACK)) == (PACKET_SYN | PACKET_ACK);
+	if (answer && now_us < table->forgotten_until_us && table->ops.must_open && table->ops.must_open(table->ops.context, name))
+		drop(table, mbuf, STAT_drop_forgotten);
+	else
+		send_as_is(table, name, side, mbuf, packet);
+}
+
 static void join(struct flow_table *table, const struct flow_key *key, enum side side, struct rte_mbuf *mbuf,
                  struct packet *packet, enum port_side from, uint32_t hash, uint64_t now_us)
 {
-	if (packet->flags & (PACKET_RST | PACKET_SYN)) { /* of nothing that is known: harmless, but a lone SYN-ACK opens nothing */
-		struct flow stray = {.key = *key, .client_port_side = side == CLIENT ? from : port_other(from)};
-		send_as_is(table, &stray, side, mbuf, packet);
+	enum port_side client_port_side = side == CLIENT ? from : port_other(from);
+	if (packet->flags & (PACKET_RST | PACKET_SYN)) {
+		struct flow name = {.key = *key, .hash = hash, .client_port_side = client_port_side};
+		stray(table, &name, side, mbuf, packet, now_us);
 		return;
 	}
 	struct flow *flow = flow_insert(table, key, hash, now_us);
@@ -364,7 +377,7 @@ static void join(struct flow_table *table, const struct flow_key *key, enum side
 		rte_pktmbuf_free(mbuf);
 		return;
 	}
-	flow->client_port_side = side == CLIENT ? from : port_other(from);
+	flow->client_port_side = client_port_side;
 	flow->joined = true;
 	flow->side[side].next = flow->side[side].acked = packet->seq;
 	flow->side[side_other(side)].next = flow->side[side_other(side)].acked = packet->ack;

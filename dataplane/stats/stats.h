@@ -70,6 +70,7 @@
 	X(drop_timestamp, "dropped: time stamp older than the receiver takes (PAWS)") \
 	X(drop_held_limit, "dropped: past the limit of held segments") \
 	X(drop_state, "dropped: not acceptable in the flow's state") \
+	X(drop_forgotten, "dropped: a SYN-ACK whose SYN may have given way to newer ones; the SYN, sent again, opens the flow") \
 	X(drop_duplicate, "dropped: a copy of a segment that is held") \
 	X(drop_merged, "dropped: its bytes have gone into the held segment before it") \
 	X(drop_held, "dropped: held by a flow that was cut or closed") \

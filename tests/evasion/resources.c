@@ -39,6 +39,68 @@ static void syn_flood(void **state)
 	is_refused_with_451();
 }
 
+static void syn_said(void)
+{
+	SEG(.from = CLIENT, .flags = SYN, .options = syn_options, .options_len = 12);
+}
+static bool syn_ack_passes(void)
+{
+	frames_out();
+	SEG(.from = SERVER, .flags = SYN | ACK, .ack = 1, .options = syn_options, .options_len = 12);
+	return frames_out() == 1;
+}
+static void flood(void)
+{
+	for (uint32_t i = 0; i < 1000; i++)
+		other_syn(0x0b000001u + (i << 8), 1000);
+}
+
+/* It outruns the server's answer. */
+static void syn_flood_before_the_syn_ack(void **state)
+{
+	(void)state;
+	syn_said();
+	flood();
+	assert_false(syn_ack_passes());
+	assert_false(syn_ack_passes()); /* the server's timer */
+	MOVED(drop_forgotten, 2);
+	is_state(NO_FLOW);
+	hello(OFFERS_NOTHING); /* the client's timer: from its SYN on */
+	is_refused_with_451();
+	MOVED(flows_joined, 0);
+}
+
+/* The operator's word about what is not seen from its beginning: it is not for a flood to change. */
+static void syn_flood_before_the_syn_ack_where_it_may_pass(void **state)
+{
+	static const char *const rules[] = {"* level=encrypt unknown=pass", "* level=none", "* level=encrypt mode=observe"};
+	(void)state;
+	flood();
+	for (unsigned i = 0; i < 3; i++) {
+		POLICY(rules[i]);
+		assert_true(syn_ack_passes());
+	}
+	MOVED(drop_forgotten, 0);
+}
+
+/* ... and where the rule itself would let it pass, another one may be in force: a customer's, a recipient's. */
+static void syn_flood_before_the_syn_ack_where_another_rule_wants_tls(void **state)
+{
+	(void)state;
+	flood();
+	POLICY("* level=encrypt mode=observe", "client:10.77.0.0/16 level=encrypt");
+	assert_false(syn_ack_passes());
+	POLICY("* level=encrypt unknown=pass", "client:10.77.0.0/16 level=encrypt");
+	assert_false(syn_ack_passes());
+	POLICY("* level=may mode=observe", "strict.example level=encrypt");
+	assert_false(syn_ack_passes());
+	POLICY("* level=encrypt unknown=reset");
+	assert_false(syn_ack_passes());
+	MOVED(drop_forgotten, 4);
+	passes_us(SECONDS_US(100)); /* the flood is over, and no SYN of then is waiting any more: a path of which one half is seen */
+	assert_true(syn_ack_passes());
+}
+
 static void syn_flood_spares_the_answered(void **state)
 {
 	const uint32_t client = 0x0a4d0505u;
@@ -309,7 +371,9 @@ static void dialogue_that_stands_still(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest rows[] = {
-		ROW(syn_flood), ROW(syn_flood_spares_the_answered), ROW(embryonic_flows_age), ROW(one_host_takes_the_table), ROW(joined_flows_of_one_packet),
+		ROW(syn_flood), ROW(syn_flood_before_the_syn_ack), ROW(syn_flood_before_the_syn_ack_where_it_may_pass),
+		ROW(syn_flood_before_the_syn_ack_where_another_rule_wants_tls), ROW(syn_flood_spares_the_answered),
+		ROW(embryonic_flows_age), ROW(one_host_takes_the_table), ROW(joined_flows_of_one_packet),
 		ROW(held_segments_of_one_flow),
 		cmocka_unit_test_setup_teardown(held_segments_of_many_flows, scene_open_few_held, scene_close),
 		cmocka_unit_test_setup_teardown(takeovers_exhausted_overload_reset, scene_open_no_takeovers, scene_close),

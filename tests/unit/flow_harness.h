@@ -39,6 +39,7 @@ static struct {
 	enum flow_state join_as;
 	bool seal_at_end, damaged_passes;
 	bool holds; /* flow_ops.hold is granted */
+	bool unseen_passes; /* flow_ops.must_open asks for nothing */
 	unsigned asked, held;
 } h;
 
@@ -128,6 +129,15 @@ static void h_release(void *context, uint32_t hash)
 	h.held--;
 }
 
+static bool h_must_open(void *context, const struct flow *flow)
+{
+	(void)context;
+	assert_int_equal(flow->key.server_port, 25);
+	assert_int_equal(flow->client_port_side, INSIDE);
+	assert_int_equal(flow->hash, 7);
+	return !h.unseen_passes;
+}
+
 static int h_start_eal(void **state)
 {
 	static char *argv[] = {"test", "--no-huge", "--no-pci", "-m", "64", "--no-telemetry", "--no-shconf", "--log-level=*:error", "-l", "0"};
@@ -151,7 +161,7 @@ static int h_setup_limits(const struct flow_limits *limits)
 	h.stats = stats_new();
 	struct flow_ops ops = {.take = h_take, .approved = h_approved, .send = h_send, .taken = h_taken, .gone = h_gone, .opened = h_opened,
 	                       .established = h_established, .joined = h_joined, .closed = h_closed,
-	                       .hold = h_hold, .release = h_release};
+	                       .must_open = h_must_open, .hold = h_hold, .release = h_release};
 	snprintf(name, sizeof(name), "t%u", n++);
 	h.table = flow_table_new(name, limits, &ops, h.stats, 0, SOCKET_ID_ANY);
 	return h.table ? 0 : -1;

@@ -91,6 +91,60 @@ static bool completes(uint16_t port)
 	return h.established > established;
 }
 
+/* Its SYN-ACK is the server's word to a SYN that nobody here remembers: the SYN comes again, and the flow is watched from
+ * there. Nothing is kept for a SYN-ACK, so nobody fills the table by forging them. */
+static void a_syn_that_gave_way_is_said_again(void **state)
+{
+	(void)state;
+	syns(2000, 20);
+	for (unsigned i = 0; i < 100; i++)
+		answer(2000);
+	assert_int_equal(h.sent_count, 0);
+	assert_int_equal(stats_get(h.stats, STAT_drop_forgotten), 100);
+	assert_int_equal(flow_count(h.table), 16);
+	syns(2000, 1);
+	answer(2000);
+	assert_int_equal(h.sent_count, 1);
+	assert_true(completes(2000));
+}
+
+/* Whoever is let pass unseen is let pass; so is what no flow has given way for, and what is no SYN-ACK of a server. */
+static void other_syn_acks_of_no_flow_pass(void **state)
+{
+	(void)state;
+	answer(5000);
+	assert_int_equal(h.sent_count, 1);
+	answered_syns(2000, 20); /* those that gave way have had their SYN-ACK: one that comes again is for who knows of it */
+	answer(2000);
+	assert_int_equal(h.sent_count, 1);
+	syns(3000, 20);
+	h.unseen_passes = true;
+	answer(3000);
+	assert_int_equal(h.sent_count, 1);
+	h.unseen_passes = false;
+	h_packet((struct seg){.from = CLIENT, .port = 3000, .flags = PACKET_SYN | PACKET_ACK, .ack = 1});
+	h_packet((struct seg){.from = SERVER, .port = 3000, .flags = PACKET_RST | PACKET_ACK, .ack = 1});
+	h_packet((struct seg){.from = SERVER, .port = 3000, .flags = PACKET_SYN});
+	assert_int_equal(h.sent_count, 4);
+	h.now += flow_limits_default.handshake_timeout_us; /* by now it would have been forgotten anyway */
+	answer(3000);
+	assert_int_equal(h.sent_count, 5);
+	assert_int_equal(stats_get(h.stats, STAT_drop_forgotten), 0);
+}
+
+/* One that was joined by an empty segment, and gave way undecided, had no SYN to forget. */
+static void an_undecided_flow_that_gave_way_asks_for_no_syn(void **state)
+{
+	(void)state;
+	h.join_as = FLOW_HANDSHAKE;
+	for (uint16_t i = 0; i < 20; i++)
+		h_packet((struct seg){.from = CLIENT, .port = (uint16_t)(2000 + i), .flags = PACKET_ACK, .seq = 1, .ack = 1});
+	assert_int_equal(stats_get(h.stats, STAT_flows_evicted), 4);
+	h.sent_count = 0;
+	answer(5000);
+	assert_int_equal(h.sent_count, 1);
+}
+
 static void what_the_server_has_answered_outlives_a_flood(void **state)
 {
 	(void)state;
@@ -288,6 +342,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_full_table_refuses_and_counts, small_without_shares, h_teardown),
 		cmocka_unit_test_setup_teardown(the_oldest_embryonic_flow_gives_way, small, h_teardown),
+		cmocka_unit_test_setup_teardown(a_syn_that_gave_way_is_said_again, small, h_teardown),
+		cmocka_unit_test_setup_teardown(other_syn_acks_of_no_flow_pass, small, h_teardown),
+		cmocka_unit_test_setup_teardown(an_undecided_flow_that_gave_way_asks_for_no_syn, small, h_teardown),
 		cmocka_unit_test_setup_teardown(what_the_server_has_answered_outlives_a_flood, small, h_teardown),
 		cmocka_unit_test_setup_teardown(answered_handshakes_keep_no_more_than_their_share, small, h_teardown),
 		cmocka_unit_test_setup_teardown(a_flood_that_is_answered_spares_who_waits_for_an_answer, small, h_teardown),
