@@ -48,9 +48,14 @@ bool takeover_had_tls(const struct policy_image *image, const struct policy_part
 	return !parties->inbound && policy_seen_at(image, parties->server_addr);
 }
 
+static bool maybe_offered(uint32_t capabilities)
+{
+	return capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN);
+}
+
 bool takeover_stripped(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities)
 {
-	return !(capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN)) && takeover_had_tls(image, parties);
+	return !maybe_offered(capabilities) && takeover_had_tls(image, parties);
 }
 
 struct takeover_choice takeover_choose(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities,
@@ -58,9 +63,8 @@ struct takeover_choice takeover_choose(const struct policy_image *image, const s
 {
 	const struct image_header *header = policy_image_header(image);
 	struct policy_rules rules = policy_rules_of(image, parties);
-	bool maybe_offered = capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN);
 	bool recipients_matter = parties->inbound ? header->enforced_inbound_rules : header->enforced_domain_rules;
-	bool stripped = takeover_stripped(image, parties, capabilities), had_before = takeover_had_tls(image, parties);
+	bool had_before = takeover_had_tls(image, parties), stripped = had_before && !maybe_offered(capabilities);
 	struct policy_facts facts = {.offered = capabilities & SMTP_CAP_STARTTLS, .stripped = stripped};
 	struct policy_verdict verdict = decide_unseen(image, rules.rule, parties, &facts);
 
@@ -71,7 +75,7 @@ struct takeover_choice takeover_choose(const struct policy_image *image, const s
 		choice.action = TAKEOVER_CHOOSE_REFUSE;
 		return choice;
 	}
-	if (policy_rules_want_tls(&rules, parties->flow_hash) && maybe_offered) {
+	if (policy_rules_want_tls(&rules, parties->flow_hash) && maybe_offered(capabilities)) {
 		choice.remembered = may_alone(&rules, parties->flow_hash, had_before) && takeover_memory_holds(memory, parties->server_addr, now_us);
 		if (!choice.remembered) {
 			choice.action = TAKEOVER_CHOOSE_UPGRADE;
@@ -190,7 +194,7 @@ struct policy_verdict names_of_recipient(const struct takeover *t, const char *d
 
 bool tls_maybe_offered(const struct takeover *t)
 {
-	return t->capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN);
+	return maybe_offered(t->capabilities);
 }
 
 bool recipient_wants_upgrade(const struct takeover *t, const struct image_rule *rule, const char *domain)
