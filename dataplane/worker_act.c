@@ -198,7 +198,8 @@ static bool quiet(const struct worker *worker, const struct session *session)
 
 uint32_t worker_capabilities(const struct smtp_dialogue *smtp)
 {
-	return smtp->hello_done && !smtp->ehlo ? TAKEOVER_CAP_UNKNOWN : smtp->capabilities;
+	uint32_t offered = smtp->hello_done && !smtp->ehlo ? TAKEOVER_CAP_UNKNOWN : smtp->capabilities;
+	return offered | (smtp->starttls_refused ? TAKEOVER_CAP_REFUSED : 0);
 }
 
 static void decide(struct worker *worker, struct session *session)

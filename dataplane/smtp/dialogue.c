@@ -261,8 +261,9 @@ static void reply_line_whole(struct smtp_dialogue *dialogue, enum smtp_event *ev
 	case SMTP_ANSWER_COMMAND:
 		if (answered.pending.verb != SMTP_STARTTLS)
 			break;
-		enter_state(dialogue, answered.code == 220 ? SMTP_STATE_TLS : SMTP_STATE_COMMANDS);
-		if (answered.code == 220)
+		dialogue->starttls_refused = answered.code != 220;
+		enter_state(dialogue, dialogue->starttls_refused ? SMTP_STATE_COMMANDS : SMTP_STATE_TLS);
+		if (!dialogue->starttls_refused)
 			*event = SMTP_EVENT_TLS;
 		break;
 	case SMTP_ANSWER_BAD:

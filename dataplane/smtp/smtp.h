@@ -123,6 +123,7 @@ struct smtp_dialogue {
 	bool closing;             /* the server has said that it ends the session: 421, 221, or a 4xx/5xx nobody asked for */
 	bool ehlo;                /* the last successful hello was EHLO */
 	bool hello_done;
+	bool starttls_refused;    /* the client's last STARTTLS was answered with no 220 */
 	uint32_t capabilities;    /* of the last EHLO reply */
 	uint64_t size_max;        /* SIZE's value, 0 if none */
 	char client_name[SMTP_DOMAIN_MAX]; /* argument of the last EHLO/HELO, "" if not printable or too long */

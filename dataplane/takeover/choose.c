@@ -30,19 +30,6 @@ static bool may_alone(const struct policy_rules *rules, uint32_t flow_hash, bool
 	       (!rules->minimum || can_do_without(rules->minimum, had_before) || !policy_wants_tls(rules->minimum, flow_hash));
 }
 
-/* By what is known before any TLS, and before a recipient. */
-static struct policy_verdict decide_unseen(const struct policy_image *image, const struct image_rule *rule, const struct policy_parties *parties,
-                                           const struct policy_facts *seen)
-{
-	struct policy_facts facts = *seen;
-
-	if (!parties->inbound) {
-		struct policy_server server = policy_server_of(image, parties->server_addr, policy_rule_nexthop(image, rule));
-		policy_facts_of_server(image, rule, &server, &facts);
-	}
-	return (struct policy_verdict){rule, policy_decide(rule, &facts, parties->flow_hash)};
-}
-
 bool takeover_had_tls(const struct policy_image *image, const struct policy_parties *parties)
 {
 	return !parties->inbound && policy_seen_at(image, parties->server_addr);
@@ -53,9 +40,34 @@ static bool maybe_offered(uint32_t capabilities)
 	return capabilities & (SMTP_CAP_STARTTLS | TAKEOVER_CAP_UNKNOWN);
 }
 
+static bool refused_or_missing(uint32_t capabilities)
+{
+	return capabilities & TAKEOVER_CAP_REFUSED || !maybe_offered(capabilities);
+}
+
 bool takeover_stripped(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities)
 {
-	return !maybe_offered(capabilities) && takeover_had_tls(image, parties);
+	return refused_or_missing(capabilities) && takeover_had_tls(image, parties);
+}
+
+/* Where waxseal asks for TLS itself, its answer is what counts; else that to the client. A server inside is no client's fault. */
+static enum policy_tls told_client(const struct image_rule *rule, const struct policy_parties *parties, uint32_t capabilities)
+{
+	bool counts = capabilities & TAKEOVER_CAP_REFUSED && !parties->inbound && !policy_wants_tls(rule, parties->flow_hash);
+	return counts ? FACT_TLS_REFUSED : FACT_TLS_NONE;
+}
+
+/* By what is known before any TLS, and before a recipient. */
+static struct policy_verdict decide_unseen(const struct policy_image *image, const struct image_rule *rule, const struct policy_parties *parties,
+                                           uint32_t capabilities, bool stripped)
+{
+	struct policy_facts facts = {.offered = capabilities & SMTP_CAP_STARTTLS, .tls = told_client(rule, parties, capabilities), .stripped = stripped};
+
+	if (!parties->inbound) {
+		struct policy_server server = policy_server_of(image, parties->server_addr, policy_rule_nexthop(image, rule));
+		policy_facts_of_server(image, rule, &server, &facts);
+	}
+	return (struct policy_verdict){rule, policy_decide(rule, &facts, parties->flow_hash)};
 }
 
 struct takeover_choice takeover_choose(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities,
@@ -64,12 +76,11 @@ struct takeover_choice takeover_choose(const struct policy_image *image, const s
 	const struct image_header *header = policy_image_header(image);
 	struct policy_rules rules = policy_rules_of(image, parties);
 	bool recipients_matter = parties->inbound ? header->enforced_inbound_rules : header->enforced_domain_rules;
-	bool had_before = takeover_had_tls(image, parties), stripped = had_before && !maybe_offered(capabilities);
-	struct policy_facts facts = {.offered = capabilities & SMTP_CAP_STARTTLS, .stripped = stripped};
-	struct policy_verdict verdict = decide_unseen(image, rules.rule, parties, &facts);
+	bool had_before = takeover_had_tls(image, parties), stripped = had_before && refused_or_missing(capabilities);
+	struct policy_verdict verdict = decide_unseen(image, rules.rule, parties, capabilities, stripped);
 
 	if (rules.minimum)
-		verdict = policy_stricter(verdict, decide_unseen(image, rules.minimum, parties, &facts));
+		verdict = policy_stricter(verdict, decide_unseen(image, rules.minimum, parties, capabilities, stripped));
 	struct takeover_choice choice = {.action = TAKEOVER_CHOOSE_PASS, .decision = verdict.decision, .rule = verdict.rule, .stripped = stripped};
 	if (policy_is_final(choice.decision)) {
 		choice.action = TAKEOVER_CHOOSE_REFUSE;
@@ -79,6 +90,7 @@ struct takeover_choice takeover_choose(const struct policy_image *image, const s
 		choice.remembered = may_alone(&rules, parties->flow_hash, had_before) && takeover_memory_holds(memory, parties->server_addr, now_us);
 		if (!choice.remembered) {
 			choice.action = TAKEOVER_CHOOSE_UPGRADE;
+			choice.stripped = false;
 			return choice;
 		}
 	}
@@ -160,6 +172,7 @@ static bool pinned(const struct takeover *t, const struct image_rule *rule)
 struct policy_verdict decide_rule(const struct takeover *t, const struct image_rule *rule, const char *nexthop)
 {
 	struct policy_facts facts = t->facts;
+	struct policy_parties parties = session_parties(t);
 	struct policy_server server = server_for(t, rule, &nexthop);
 	struct matching matching = {image_of(t), rule, nexthop, known_hostname(t, rule, &server)};
 
@@ -168,6 +181,8 @@ struct policy_verdict decide_rule(const struct takeover *t, const struct image_r
 	facts.name_later = !nexthop && policy_needs_nexthop(image_of(t), rule);
 	facts.fingerprint_matched = facts.tls == FACT_TLS_UP && rule->fingerprint_count && pinned(t, rule);
 	facts.stripped = t->outcome.stripped;
+	if (facts.tls == FACT_TLS_NONE)
+		facts.tls = told_client(rule, &parties, t->params.capabilities);
 	policy_facts_of_server(image_of(t), rule, &server, &facts);
 	if (facts.tls == FACT_TLS_UP && server.record_count && (rule->level == LEVEL_DANE || rule->level == LEVEL_DANE_ONLY))
 		facts.dane = dane(t, &server, nexthop);

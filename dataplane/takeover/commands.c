@@ -186,7 +186,8 @@ static enum outcome upgrade(struct takeover *t)
 static enum outcome mail_in_clear(struct takeover *t, enum smtp_verb verb)
 {
 	struct policy_parties parties = session_parties(t);
-	struct takeover_choice choice = takeover_choose(t->env->image(t->env->context), &parties, t->capabilities, t->env->memory, t->now_us);
+	uint32_t capabilities = t->capabilities | (t->params.capabilities & TAKEOVER_CAP_REFUSED);
+	struct takeover_choice choice = takeover_choose(t->env->image(t->env->context), &parties, capabilities, t->env->memory, t->now_us);
 	if (t->facts.tls == FACT_TLS_NONE && choice.action == TAKEOVER_CHOOSE_UPGRADE)
 		return upgrade(t);
 	struct policy_verdict verdict = {choice.rule, choice.decision};

@@ -258,6 +258,8 @@ void takeover_outcome(const struct takeover *t, struct takeover_outcome *out)
 	out->facts.known = t->facts.tls != FACT_TLS_NONE || !(t->capabilities & TAKEOVER_CAP_UNKNOWN);
 	out->facts.offered = t->facts.tls != FACT_TLS_NONE || (t->promised | t->capabilities) & SMTP_CAP_STARTTLS;
 	out->facts.tls = (uint8_t)t->facts.tls;
+	if (t->facts.tls == FACT_TLS_NONE && t->params.capabilities & TAKEOVER_CAP_REFUSED)
+		out->facts.tls = FACT_TLS_REFUSED;
 	if (t->outcome.end == END_CUT)
 		return;
 	if (t->carried)

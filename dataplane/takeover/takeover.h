@@ -46,13 +46,15 @@ struct takeover_env {
 	void *context;
 };
 
-/* Bit of `capabilities` beside enum smtp_capability: the client said HELO, so the server has not been asked. */
+/* Bits of `capabilities` beside enum smtp_capability: the client said HELO, so the server has not been asked; and its own
+ * STARTTLS was answered with no 220. */
 #define TAKEOVER_CAP_UNKNOWN (1u << 31)
+#define TAKEOVER_CAP_REFUSED (1u << 30)
 
 /* What is to be done with a session in clear that is about to send mail; a session taken over asks at each MAIL. */
 /* TLS was had at this server before. Servers inside are nobody's to remember. */
 bool takeover_had_tls(const struct policy_image *image, const struct policy_parties *parties);
-/* ... and STARTTLS is not offered. */
+/* ... and STARTTLS is not offered, or was refused to the client. */
 bool takeover_stripped(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities);
 
 struct takeover_choice {
@@ -64,7 +66,7 @@ struct takeover_choice {
 	} action;
 	struct policy_decision decision; /* by the destination's rule and the client's, if it stays in clear */
 	const struct image_rule *rule;   /* whose decision that is; of `image` */
-	bool stripped;                   /* the server does not offer STARTTLS, and did before */
+	bool stripped;                   /* TLS was had before, and now it is not offered, or was refused to the client, and not asked for again */
 	bool remembered;                 /* PASS or RELAY for a server whose TLS failed lately */
 };
 struct takeover_choice takeover_choose(const struct policy_image *image, const struct policy_parties *parties, uint32_t capabilities,
@@ -78,9 +80,9 @@ struct takeover_params {
 	bool inbound;
 	/* the dialogue so far */
 	bool ehlo;                       /* the client's last hello was EHLO */
-	uint32_t capabilities;           /* enum smtp_capability, of the server's plaintext EHLO reply, or TAKEOVER_CAP_UNKNOWN */
+	uint32_t capabilities;           /* enum smtp_capability, of the server's plaintext EHLO reply; TAKEOVER_CAP_UNKNOWN, _REFUSED */
 	char client_name[256], server_name[256];
-	bool stripped;                   /* the worker has counted that STARTTLS has gone from the server's reply */
+	bool stripped;                   /* the worker has counted that */
 	void *session_context;           /* for env.emit */
 };
 

@@ -109,6 +109,50 @@ static void starttls_refused_by_the_server(void **state)
 	never_heard(SERVER, "MAIL");
 }
 
+/* TLS was had at the scene's server. */
+static void policy_where_tls_was_had(const char *rule)
+{
+	const char *const lines[] = {rule, NULL};
+	struct discovered_seen seen = {.at = 1699999999};
+	struct discovered found = {.seen = &seen, .seen_count = 1};
+	memcpy(seen.addr, scene_flow()->key.server, 16);
+	struct policy_image *image = image_of_findings(lines, &found);
+	worker_set_image(s.worker, image);
+	policy_image_close(s.image);
+	s.image = image;
+}
+
+/* (measure) The rule is only observed: nothing is refused, and it is counted as what it is. */
+static void starttls_refused_where_the_rule_is_observed(void **state)
+{
+	const struct stats_destination *destination;
+	(void)state;
+	hello(OFFERS);
+	policy_where_tls_was_had("* level=may stripped=refuse mode=observe");
+	says(CLIENT, "STARTTLS\r\n");
+	says(SERVER, "454 not now\r\n");
+	s.read[CLIENT] = s.whole[CLIENT];
+	s.read[SERVER] = s.whole[SERVER];
+	says(CLIENT, MAIL);
+	hears(SERVER, MAIL);
+	is_state(FLOW_CLEAR);
+	MOVED(stripped, 1);
+	destination = stats_destination(s.stats, "*");
+	assert_int_equal(destination->would[POLICY_DEFER], 1);
+	assert_true(destination->reasons[REASON_STRIPPED] > 0);
+	says(SERVER, "250 ok\r\n");
+	says(CLIENT, "RCPT TO:<b@server.example>\r\n");
+	says(SERVER, "250 ok\r\n");
+	assert_int_equal(destination->recipients[RCPT_CLEAR], 1);
+	SEG(.from = CLIENT, .flags = RST, .seq = s.sent[CLIENT]);
+	assert_int_equal(s.events, 1);
+	assert_true(s.event.stripped);
+	assert_int_equal(s.event.end, END_CLEAR);
+	assert_int_equal(s.event.reason, REASON_STRIPPED);
+	assert_int_equal(s.event.facts.tls, FACT_TLS_REFUSED);
+	assert_true(s.event.facts.offered);
+}
+
 /* ---- spellings ---- */
 
 static void verbs_in_any_case(void **state)
@@ -235,16 +279,8 @@ static void odd_where_only_a_domain_wants_tls(void **state)
 }
 static void odd_behind(const char *hello_reply)
 {
-	static const char *const lines[] = {"* level=may stripped=refuse", NULL};
-	struct discovered_seen seen = {.at = 1699999999};
-	struct discovered found = {.seen = &seen, .seen_count = 1};
-	POLICY("* level=may stripped=refuse");
 	hello(hello_reply);
-	memcpy(seen.addr, scene_flow()->key.server, 16);
-	struct policy_image *image = image_of_findings(lines, &found);
-	worker_set_image(s.worker, image);
-	policy_image_close(s.image);
-	s.image = image;
+	policy_where_tls_was_had("* level=may stripped=refuse");
 	says_bytes(CLIENT, "NOOP \0\r\nMAIL FROM:<a@b.example>\r\n", 34);
 	never_heard(SERVER, "MAIL");
 	MOVED(nonsmtp, 1);
@@ -418,7 +454,7 @@ int main(int argc, char **argv)
 		ROW(plaintext_behind_starttls_in_its_segment), ROW(plaintext_behind_starttls_in_the_next_segment),
 		ROW(plaintext_of_the_client_behind_220), ROW(plaintext_of_the_server_behind_220_in_its_segment),
 		ROW(plaintext_of_the_server_behind_220_in_the_next_segment), ROW(plaintext_behind_220_to_waxseals_own_starttls),
-		ROW(starttls_refused_by_the_server),
+		ROW(starttls_refused_by_the_server), ROW(starttls_refused_where_the_rule_is_observed),
 		ROW(verbs_in_any_case), ROW(blanks_before_the_verb), ROW(mail_without_a_blank), ROW(mail_behind_an_empty_line), ROW(parameters_in_any_case),
 		ROW(rcpt_without_mail), ROW(xclient_before_mail), ROW(octet_by_octet), ROW(bare_lf_lines),
 		ROW(bare_cr_lines), ROW(nul_in_a_command), ROW(eight_bit_verb), ROW(line_without_end), ROW(odd_where_clear_is_allowed),

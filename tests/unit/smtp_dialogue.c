@@ -156,8 +156,15 @@ static void starttls(void **state)
 	d_passes(CLIENT, "STARTTLS\r\n");
 	d_state(SMTP_STATE_STARTTLS);
 	assert_false(smtp_dialogue_partial(d));
+	assert_false(d->starttls_refused);
+	d_passes(SERVER, "454-later\r\n");
+	assert_false(d->starttls_refused);
 	d_passes(SERVER, "454 later\r\n");
 	d_state(SMTP_STATE_COMMANDS);
+	assert_true(d->starttls_refused);
+	d_passes(CLIENT, "EHLO x\r\n");
+	d_passes(SERVER, "250-mx\r\n250 STARTTLS\r\n"); /* it says so */
+	assert_true(d->starttls_refused);
 	d_passes(CLIENT, "starttls\r\n");
 	d_passes(SERVER, "220-one\r\n");
 	assert_int_equal(d_says(SERVER, "220 two\r\n", SMTP_EVENT_TLS), 9);

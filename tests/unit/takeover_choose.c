@@ -188,6 +188,37 @@ static void test_stripping_is_seen_and_refused_where_asked(void **state)
 	assert_int_equal(choose(SMTP_CAP_PIPELINING, true), TAKEOVER_CHOOSE_PASS); /* servers inside are nobody's to remember */
 }
 
+/* The client's own STARTTLS got no 220. A rule in force has waxseal ask once more, and goes by that; one that is observed
+ * goes by what the client got, or enforcing it would bring what was never counted. */
+static void test_454_to_the_client_is_an_answer_where_waxseal_does_not_ask(void **state)
+{
+	static const struct { const char *rule; int action; enum policy_reason reason; bool stripped; } cases[] = {
+		{"* level=may mode=observe", TAKEOVER_CHOOSE_PASS, REASON_CLEAR_ALLOWED, true},
+		{"* level=may stripped=refuse mode=observe", TAKEOVER_CHOOSE_PASS, REASON_STRIPPED, true},
+		{"* level=encrypt mode=observe", TAKEOVER_CHOOSE_PASS, REASON_STARTTLS_REFUSED, true},
+		{"* level=encrypt percent=0", TAKEOVER_CHOOSE_PASS, REASON_STARTTLS_REFUSED, true},
+		{"* level=may stripped=refuse", TAKEOVER_CHOOSE_UPGRADE, POLICY_REASONS, false},
+		{"* level=encrypt", TAKEOVER_CHOOSE_UPGRADE, POLICY_REASONS, false},
+	};
+	struct policy_parties parties = {w.params.client_addr, w.params.server_addr, false, 7}, inbound = parties;
+	(void)state;
+	inbound.inbound = true;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		POLICY_FOUND(TLSA_NONE, NULL, 0, cases[i].rule);
+		struct takeover_choice got = takeover_choose(w.image, &parties, SMTP_CAP_STARTTLS | TAKEOVER_CAP_REFUSED, w.env.memory, w.now);
+		assert_int_equal(got.action, cases[i].action);
+		assert_int_equal(got.stripped, cases[i].stripped);
+		if (cases[i].reason != POLICY_REASONS)
+			assert_int_equal(got.decision.reason, cases[i].reason);
+	}
+	POLICY("* level=may stripped=refuse mode=observe"); /* TLS was never had there */
+	assert_false(takeover_choose(w.image, &parties, SMTP_CAP_STARTTLS | TAKEOVER_CAP_REFUSED, w.env.memory, w.now).stripped);
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "inbound:* level=encrypt mode=observe"); /* what a server inside answers is no word against its client */
+	struct takeover_choice got = takeover_choose(w.image, &inbound, SMTP_CAP_STARTTLS | TAKEOVER_CAP_REFUSED, w.env.memory, w.now);
+	assert_false(got.stripped);
+	assert_int_equal(got.decision.reason, REASON_CLEAR_SESSION);
+}
+
 /* Else whoever breaks one handshake has the retry in clear. */
 static void test_a_failed_handshake_is_no_way_round_stripping(void **state)
 {
@@ -214,7 +245,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SCENE(test_what_the_dns_refuses_needs_no_tls), SCENE(test_servername_by_the_dns), SCENE(test_a_ceiling_of_what_is_offered),
 		SCENE(test_the_mx_is_matched_whatever_sni_says), SCENE(test_stripping_is_seen_and_refused_where_asked),
-		SCENE(test_a_failed_handshake_is_no_way_round_stripping),
+		SCENE(test_454_to_the_client_is_an_answer_where_waxseal_does_not_ask), SCENE(test_a_failed_handshake_is_no_way_round_stripping),
 		SCENE(test_every_level), SCENE(test_domain_rules_make_it_wait), SCENE(test_clients_minimum),
 		SCENE(test_offer_is_what_both_ask_for), SCENE(test_memory_only_under_may), SCENE(test_servername),
 	};

@@ -197,6 +197,52 @@ static void test_deferred_mail_of_a_helo_client_that_is_stripped(void **state)
 	hears(SERVER, "MAIL FROM:<a@client.example>\r\n");
 }
 
+/* What the client's own STARTTLS got counts for the recipient whose rule is observed, also after another EHLO; the one whose
+ * rule is in force has waxseal ask, and that goes by its answer. */
+static void test_deferred_mail_of_a_client_that_got_454(void **state)
+{
+	(void)state;
+	w.params.capabilities |= TAKEOVER_CAP_REFUSED;
+	w.params.stripped = true; /* the worker has counted it */
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may mode=observe", "seen.example level=may stripped=refuse mode=observe",
+	             "wants.example level=encrypt mode=observe", "bound.example level=may stripped=refuse");
+	scene_begin();
+	says(CLIENT, "EHLO client.example\r\n");
+	hears(SERVER, "EHLO client.example\r\n");
+	says(SERVER, "250-mx\r\n250 STARTTLS\r\n");
+	says(CLIENT, MAIL);
+	hears(SERVER, "");
+	says(CLIENT, "RCPT TO:<b@seen.example>\r\n");
+	hears(SERVER, MAIL);
+	says(SERVER, "250 ok\r\n");
+	hears(SERVER, "RCPT TO:<b@seen.example>\r\n");
+	says(SERVER, "250 ok\r\n");
+	says(CLIENT, "RCPT TO:<b@wants.example>\r\n");
+	hears(SERVER, "RCPT TO:<b@wants.example>\r\n");
+	says(SERVER, "250 ok\r\n");
+	assert_int_equal(stats_destination(w.env.stats, "seen.example")->reasons[REASON_STRIPPED], 1);
+	assert_int_equal(stats_destination(w.env.stats, "wants.example")->reasons[REASON_STARTTLS_REFUSED], 1);
+	assert_true(outcome().stripped);
+	assert_int_equal(outcome().facts.tls, FACT_TLS_REFUSED);
+	assert_int_equal(stats_get(w.env.stats, STAT_stripped), 0);
+}
+
+static void test_the_recipient_that_wants_tls_has_it_asked_again(void **state)
+{
+	(void)state;
+	w.params.capabilities |= TAKEOVER_CAP_REFUSED;
+	w.params.stripped = true;
+	POLICY_FOUND(TLSA_NONE, NULL, 0, "* level=may mode=observe", "bound.example level=may stripped=refuse");
+	scene_begin();
+	says(CLIENT, MAIL);
+	hears(SERVER, "");
+	says(CLIENT, "RCPT TO:<b@bound.example>\r\n");
+	server_upgrades();
+	hears(SERVER, MAIL);
+	says(SERVER, "250 ok\r\n");
+	hears(SERVER, "RCPT TO:<b@bound.example>\r\n");
+}
+
 static void test_deferred_mail_of_a_helo_client_without_tls(void **state)
 {
 	(void)state;
@@ -394,7 +440,8 @@ int main(void)
 		SCENE(test_lines_that_servers_read_differently), SCENE(test_one_octet_at_a_time),
 		SCENE(test_no_pipelining_towards_a_server_without_it), SCENE(test_auth_exchange_goes_through),
 		SCENE(test_deferred_mail_is_upgraded_for_its_recipient), SCENE(test_deferred_mail_of_a_helo_client),
-		SCENE(test_deferred_mail_of_a_helo_client_that_is_stripped),
+		SCENE(test_deferred_mail_of_a_helo_client_that_is_stripped), SCENE(test_deferred_mail_of_a_client_that_got_454),
+		SCENE(test_the_recipient_that_wants_tls_has_it_asked_again),
 		SCENE(test_deferred_mail_of_a_helo_client_without_tls), SCENE(test_server_that_is_lost_while_it_is_asked),
 		SCENE(test_server_that_is_lost_while_it_is_asked_at_mail), SCENE(test_deferred_mail_goes_in_clear_for_others),
 		SCENE(test_refused_deferred_mail_answers_the_recipient), SCENE(test_deferred_mail_without_recipient),

@@ -420,7 +420,7 @@ class Scene:
             client.command("HELO client.lab")
         else:
             client.ehlo()
-        if kind in ("tls", "tls1.2", "tls1.1", "inbound-tls"):
+        if kind in ("tls", "tls1.2", "tls1.1", "inbound-tls", "asks"):
             client.starttls(own_tls(TLS.get(kind, ssl.TLSVersion.TLSv1_3)))
             client.ehlo()
         recipients = [f"{message.name}@{domain}" for domain in self.recipients(row)]

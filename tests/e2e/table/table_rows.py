@@ -10,8 +10,8 @@ dns      "-": a signed zone with MX and address. Words: ins (not signed), bogus,
          domain is its own MX), alias (the MX is a CNAME), deep (its name has a label more), v6; mx=ROW: that row's server;
          tlsa=USM[:CERTIFICATE] or junk, tlsabogus, tlsains; sts=MODE[,PROBLEM...] (scene.py's STS), txt=... (TXT), nohost: the
          policy's host has no address; seen=N: STARTTLS was, N seconds ago
-client   plain, helo, pipelined, tls, tls1.2, tls1.1, inbound; `from=N`: its address; `rcpt=ROW`: a second recipient, of that row's
-         domain; `rcpt=ROW,first`: before the own one
+client   plain, helo, pipelined, tls, tls1.2, tls1.1, inbound, asks (for TLS itself, and is refused); `from=N`: its address;
+         `rcpt=ROW`: a second recipient, of that row's domain; `rcpt=ROW,first`: before the own one
 end      how the event says that the session ended; `cut` also: the client saw its connection end
 reply    of each RCPT, or of the command that was refused instead
 result   type of RFC 8460 in the event; "-": none
