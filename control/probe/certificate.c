@@ -3,7 +3,7 @@
  *
  * OpenSSL's own DANE does the second while it shakes hands (RFC 7671, 7672: DANE-TA(2) and DANE-EE(3) alone; for EE neither
  * names nor dates count); the first is a verification of its own afterwards, so that one never stands in for the other.
- * The handshake itself takes any version and cipher: a floor is the policy's business.
+ * The handshake itself takes any version and cipher: a floor is the policy's business. What proves the server may not be so weak.
  */
 #include "private.h"
 
@@ -17,6 +17,7 @@
 #include <time.h>
 
 enum { USAGE_DANE_TA = 2, USAGE_DANE_EE = 3 };
+enum { AUTH_LEVEL = 1 }; /* OpenSSL's, of keys and signatures that prove something, as in dataplane/tls: no RSA below 1024, no SHA-1 */
 
 static bool set_source(struct prober *prober, const char *source)
 {
@@ -44,6 +45,7 @@ struct prober *prober_new(const char *ca_file, const char *source, const char *h
 	}
 	SSL_CTX_set_min_proto_version(prober->ctx, TLS1_VERSION);
 	SSL_CTX_set_cipher_list(prober->ctx, "DEFAULT:@SECLEVEL=0");
+	X509_VERIFY_PARAM_set_auth_level(SSL_CTX_get0_param(prober->ctx), AUTH_LEVEL);
 	SSL_CTX_set_verify(prober->ctx, SSL_VERIFY_NONE, NULL);
 	SSL_CTX_set_session_cache_mode(prober->ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_clear_mode(prober->ctx, SSL_MODE_AUTO_RETRY); /* a server that sends tickets without end must not hold the loop */
@@ -122,6 +124,7 @@ static enum policy_chain verify(struct prober *prober, SSL *ssl, X509 *leaf)
 
 	if (ctx && X509_STORE_CTX_init(ctx, prober->trusted, leaf, SSL_get_peer_cert_chain(ssl)) == 1) {
 		X509_STORE_CTX_set_default(ctx, "ssl_server");
+		X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(ctx), AUTH_LEVEL);
 		chain = X509_verify_cert(ctx) == 1 ? CHAIN_TRUSTED : chain_of(X509_STORE_CTX_get_error(ctx));
 	}
 	X509_STORE_CTX_free(ctx);

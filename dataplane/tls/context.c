@@ -191,8 +191,9 @@ static SSL_CTX *make_profile(struct tls_context *context, const struct tls_clien
 	SSL_CTX_sess_set_new_cb(ctx, tls_client_new_session);
 	SSL_CTX_set1_cert_store(ctx, context->roots);
 	SSL_CTX_set_cert_verify_callback(ctx, tls_client_verify, context->chains);
-	/* OpenSSL 3 has TLS 1.0 and 1.1 below security level 1 only. What is too weak a rule says by its floor. */
+	/* OpenSSL 3 has TLS 1.0 and 1.1 below security level 1 only. What is too weak a rule says by its floor; of certificates, nobody. */
 	SSL_CTX_set_security_level(ctx, params->floor < TLS1_2_VERSION ? 0 : 1);
+	X509_VERIFY_PARAM_set_auth_level(SSL_CTX_get0_param(ctx), TLS_AUTH_LEVEL);
 	if (SSL_CTX_dane_enable(ctx) <= 0 ||
 	    !SSL_CTX_set_min_proto_version(ctx, params->floor ? params->floor : TLS1_VERSION) ||
 	    !SSL_CTX_set_max_proto_version(ctx, params->ceiling) || !SSL_CTX_set1_groups_list(ctx, GROUPS) ||

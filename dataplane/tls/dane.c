@@ -5,7 +5,7 @@
  * that the server may go by. Leaves: a fact. It is asked after the handshake, and again for the records of each
  * recipient's domain: one session serves many. OpenSSL's own DANE does the work (SSL_dane_tlsa_add, X509_verify_cert),
  * over an SSL that never speaks.
- * Of DANE-EE (RFC 7672, section 3.1.1) neither names nor dates count; of DANE-TA (3.1.2) both do.
+ * Of DANE-EE (RFC 7672, section 3.1.1) neither names nor dates count, nor who has signed; of DANE-TA (3.1.2) all do.
  * It takes no record of another usage (3.1.3) and none that OpenSSL cannot use.
  */
 #include <openssl/err.h>
@@ -56,6 +56,7 @@ static enum tls_dane verify(SSL *ssl, X509_STORE *roots, X509 *leaf, STACK_OF(X5
 	if (store && X509_STORE_CTX_init(store, roots, leaf, chain)) {
 		X509_STORE_CTX_set0_dane(store, SSL_get0_dane(ssl));
 		X509_STORE_CTX_set_default(store, "ssl_server");
+		X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(store), TLS_AUTH_LEVEL);
 		if (set_names(X509_STORE_CTX_get0_param(store), names, name_count))
 			result = dane_of(X509_verify_cert(store) == 1 ? X509_V_OK : X509_STORE_CTX_get_error(store));
 	}

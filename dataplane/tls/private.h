@@ -52,6 +52,9 @@ OSSL_LIB_CTX *tls_library_context(const struct tls_library *library);
 
 /* ---- context.c ---- */
 
+/* OpenSSL's level 1 for what proves who a server is: no key below 80 bits (RSA of 1024), no signature with SHA-1. TLS before
+ * 1.2 is spoken at level 0 only, and a session that one rule begins so is another's to judge. */
+#define TLS_AUTH_LEVEL 1
 const BIO_METHOD *tls_context_method(const struct tls_context *context);
 /* TLS_PLAIN_BYTES for the content of one record, until the next call into tls/. */
 uint8_t *tls_context_scratch(struct tls_context *context);

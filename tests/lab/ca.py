@@ -48,11 +48,11 @@ class Authority:
         run("openssl", "ca", "-batch", "-notext", "-config", self.folder / "ca.conf", "-cert", self.file,
             "-keyfile", self.folder / "ca.key", "-in", request, "-out", out, *dates)
 
-    def certificate(self, name, *hostnames, dates=(), rsa=False):
+    def certificate(self, name, *hostnames, dates=(), rsa=False, digest="sha256"):
         """Signed by this authority. Returns (certificate, key)."""
         request = self.folder / f"{name}.csr"
         run("openssl", "req", "-new", *self.key(name, rsa), "-out", request, *subject(hostnames))
-        self.sign(request, self.folder / f"{name}.pem", dates or ("-days", "30"))
+        self.sign(request, self.folder / f"{name}.pem", (*(dates or ("-days", "30")), "-md", digest))
         return self.folder / f"{name}.pem", self.folder / f"{name}.key"
 
     def expired(self, name, *hostnames):

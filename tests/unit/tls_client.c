@@ -149,6 +149,24 @@ static void test_chains(void **state)
 	cert_free(&other);
 }
 
+/* What is too weak to prove anything is so under a rule that takes any TLS, too: another one may judge the session. */
+static void test_a_chain_signed_with_sha1_proves_nothing(void **state)
+{
+	struct cert weak = cert_make_of(EVP_EC_gen("P-256"), EVP_sha1(), "mx.example", "DNS:mx.example", &t.ca, -1, 30);
+	static const uint16_t floors[] = {0, TLS1_2_VERSION};
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct peer server = peer_new(true, &weak, TLS1_2_VERSION, TLS1_3_VERSION);
+		struct tls_client *client = connect_to(&server, "", floors[i], 1 << 20);
+		assert_int_equal(tls_client_phase(client), TLS_ESTABLISHED);
+		assert_int_equal(tls_client_facts(client)->chain, TLS_CHAIN_INVALID);
+		tls_client_free(client);
+		peer_free(&server);
+	}
+	cert_free(&weak);
+}
+
 static void test_sessions_resume_and_remember_their_proof(void **state)
 {
 	(void)state;
@@ -334,7 +352,7 @@ int main(void)
 		cmocka_unit_test(test_a_server_that_only_asks_is_not_heard),
 		cmocka_unit_test(test_every_version_one_octet_at_a_time), cmocka_unit_test(test_below_the_floor_fails_with_a_reason),
 		cmocka_unit_test(test_no_version_above_the_ceiling),
-		cmocka_unit_test(test_garbage_fails), cmocka_unit_test(test_chains),
+		cmocka_unit_test(test_garbage_fails), cmocka_unit_test(test_chains), cmocka_unit_test(test_a_chain_signed_with_sha1_proves_nothing),
 		cmocka_unit_test(test_sessions_resume_and_remember_their_proof),
 		cmocka_unit_test(test_sessions_at_the_same_time_resume), cmocka_unit_test(test_a_session_that_is_not_taken_is_replaced),
 		cmocka_unit_test(test_a_handshake_that_fails_forgets_the_session),

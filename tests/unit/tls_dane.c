@@ -4,7 +4,7 @@
 #define RECORDS_MAX 4
 
 static struct { struct cert root, middle, leaf, expired, stranger; char ca_file[32]; struct tls_context *context; } t;
-static struct { struct tls_tlsa records[RECORDS_MAX]; uint8_t data[RECORDS_MAX][2048]; size_t count; } set;
+static struct { struct tls_tlsa records[RECORDS_MAX]; uint8_t data[RECORDS_MAX][2048]; size_t count; uint16_t floor; } set;
 
 static int set_up(void **state)
 {
@@ -84,7 +84,7 @@ static struct peer server_new(const struct cert *leaf, const struct cert *with, 
 static struct tls_client *connect_to(struct peer *server, const char *key)
 {
 	char error[256] = "";
-	struct tls_client_params params = {.servername = "mx.example", .ciphers = "", .exclude = "",
+	struct tls_client_params params = {.servername = "mx.example", .floor = set.floor, .ciphers = "", .exclude = "",
 					   .server_key = (const uint8_t *)key, .server_key_len = strlen(key)};
 	struct tls_client *client = tls_client_new(t.context, &params, error, sizeof(error));
 	size_t len;
@@ -164,6 +164,37 @@ static void dane_ta_asks_for_both(void **state)
 	is(&t.leaf, &t.middle, "mx.example", NULL, TLS_DANE_NO_MATCH);
 }
 
+/* Whoever signs for the trust anchor must be as hard to forge as the handshake. So it is also where the session was begun
+ * by a rule that takes any TLS (floor 0). */
+static void dane_ta_asks_for_strong_keys_and_signatures(void **state)
+{
+	struct cert weak_key = cert_make_of(EVP_RSA_gen(512), EVP_sha256(), "weak middle", "CA", &t.root, -1, 30);
+	struct cert below = cert_make("mx.example", "DNS:mx.example", &weak_key, -1, 30);
+	struct cert sha1 = cert_make_of(EVP_EC_gen("P-256"), EVP_sha1(), "mx.example", "DNS:mx.example", &t.middle, -1, 30);
+	struct cert anchor = cert_make_of(EVP_EC_gen("P-256"), EVP_sha1(), "dane middle", "CA", &t.root, -1, 30);
+	struct cert under = cert_make("mx.example", "DNS:mx.example", &anchor, -1, 30);
+
+	(void)state;
+	for (set.floor = 0; set.floor <= TLS1_2_VERSION; set.floor += TLS1_2_VERSION) {
+		record(&weak_key, 2, 1, 1);
+		is(&below, &weak_key, "mx.example", NULL, TLS_DANE_INVALID);
+		record(&t.middle, 2, 1, 1);
+		is(&sha1, &t.middle, "mx.example", NULL, TLS_DANE_INVALID);
+		record(&t.middle, 2, 0, 0); /* and where the record brings the anchor */
+		is(&sha1, NULL, "mx.example", NULL, TLS_DANE_INVALID);
+		record(&anchor, 2, 0, 1); /* its own signature vouches for nothing: the record does */
+		is(&under, &anchor, "mx.example", NULL, TLS_DANE_MATCHED);
+		record(&sha1, 3, 1, 1); /* nor does the signature of an end entity that is pinned */
+		is(&sha1, NULL, "mx.example", NULL, TLS_DANE_MATCHED);
+	}
+	set.floor = 0;
+	cert_free(&weak_key);
+	cert_free(&below);
+	cert_free(&sha1);
+	cert_free(&anchor);
+	cert_free(&under);
+}
+
 static void one_of_several_is_enough(void **state)
 {
 	(void)state;
@@ -217,7 +248,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_form_of_dane_ee_and_dane_ta), cmocka_unit_test(dane_ee_asks_for_no_name_and_no_date),
-		cmocka_unit_test(dane_ta_asks_for_both), cmocka_unit_test(one_of_several_is_enough),
+		cmocka_unit_test(dane_ta_asks_for_both), cmocka_unit_test(dane_ta_asks_for_strong_keys_and_signatures), cmocka_unit_test(one_of_several_is_enough),
 		cmocka_unit_test(unusable_records_prove_nothing), cmocka_unit_test(several_sets_in_one_session_and_in_a_resumed_one),
 	};
 	return cmocka_run_group_tests_name("tls_dane", tests, set_up, tear_down);

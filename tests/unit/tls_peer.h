@@ -34,9 +34,10 @@ static inline void cert_extension(X509 *x509, X509 *issuer, int nid, const char 
 }
 
 /* `issuer` NULL: self-signed. `names`: "DNS:a,DNS:b", NULL: none; "CA": a root. `days`: validity from now, may be negative. */
-static inline struct cert cert_make(const char *cn, const char *names, const struct cert *issuer, long from_days, long to_days)
+static inline struct cert cert_make_of(EVP_PKEY *key, const EVP_MD *digest, const char *cn, const char *names, const struct cert *issuer,
+                                       long from_days, long to_days)
 {
-	struct cert c = {X509_new(), EVP_EC_gen("P-256")};
+	struct cert c = {X509_new(), key};
 	static long serial = 1;
 	X509_set_version(c.x509, 2);
 	ASN1_INTEGER_set(X509_get_serialNumber(c.x509), serial++);
@@ -49,8 +50,12 @@ static inline struct cert cert_make(const char *cn, const char *names, const str
 		cert_extension(c.x509, issuer ? issuer->x509 : c.x509, NID_basic_constraints, "critical,CA:TRUE");
 	else if (names)
 		cert_extension(c.x509, issuer ? issuer->x509 : c.x509, NID_subject_alt_name, names);
-	assert_true(X509_sign(c.x509, issuer ? issuer->key : c.key, EVP_sha256()) > 0);
+	assert_true(X509_sign(c.x509, issuer ? issuer->key : c.key, digest) > 0);
 	return c;
+}
+static inline struct cert cert_make(const char *cn, const char *names, const struct cert *issuer, long from_days, long to_days)
+{
+	return cert_make_of(EVP_EC_gen("P-256"), EVP_sha256(), cn, names, issuer, from_days, to_days);
 }
 
 static inline void cert_free(struct cert *c)

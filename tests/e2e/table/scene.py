@@ -34,6 +34,7 @@ TLS = {"tls1.0": ssl.TLSVersion.TLSv1, "tls1.1": ssl.TLSVersion.TLSv1_1, "tls1.2
        "tls1.3": ssl.TLSVersion.TLSv1_3}
 WITHOUT_TLS = ("none", "454", "absurd", "garbage", "hangup")
 LAX = "lax"            # good, and takes all versions from TLS 1.0 on
+WEAK = "weakroot"      # signed with SHA-1
 CIPHERS = {"chacha": "ECDHE-ECDSA-CHACHA20-POLY1305"}
 SNI = {"sni": "{mx}", "sni-alt": "alt.{d}"}
 
@@ -158,6 +159,7 @@ class Scene:
             "wrongname": ca.certificate("twrong", "other.example"), "untrusted": other.certificate("untrusted", *self.hosts("untrusted")),
             "intermediate": with_chain(leaf, issuer.file), "nointermediate": leaf,
             "withroot": with_chain(ca.certificate("withroot", *self.hosts("withroot")), ca.file),
+            WEAK: with_chain(ca.certificate("weakroot", *self.hosts(WEAK), digest="sha1"), ca.file),
             "expiredroot": with_chain(ca.expired("expiredroot", *self.hosts("expiredroot")), ca.file),
             "untrustedroot": with_chain(other.certificate("otherroot", *self.hosts("untrustedroot")), other.file),
             "otherwithroot": with_chain(other.certificate("othername", "other.example"), other.file),
@@ -207,6 +209,8 @@ class Scene:
             return server_context(self.pairs["good"], TLS[kind], "ALL:@SECLEVEL=0" if old else None)
         if kind == LAX:
             return server_context(self.pairs["good"], ciphers="ALL:@SECLEVEL=0", oldest=ssl.TLSVersion.TLSv1)
+        if kind == WEAK:
+            return server_context(self.pairs[kind], ciphers="ALL:@SECLEVEL=0")
         if kind in CIPHERS:
             return server_context(self.pairs["good"], ssl.TLSVersion.TLSv1_2, CIPHERS[kind] + ":@SECLEVEL=0")
         return server_context(self.pairs[kind])
