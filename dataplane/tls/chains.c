@@ -5,11 +5,13 @@
  * The verdict depends on the chain as sent, the security level, the roots and the time, and on nothing else: no CRL
  * and no OCSP is asked, names are not part of it. So what is kept is a digest over the level and each certificate
  * whole, in a context whose roots do not change; only for a chain without any error; and it holds from then on until
- * the first certificate of the verified chain expires, its root included, or for CHAIN_LIFE_S. A chain whose place in
- * the table is taken replaces the one that was there.
+ * the first certificate of the verified chain expires, its root included, or for CHAIN_LIFE_S. Sessions begun with the
+ * chain are resumed as trusted no longer than that first certificate is valid (context.c). A chain whose place in the
+ * table is taken replaces the one that was there.
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "private.h"
 
@@ -20,7 +22,7 @@
 struct tls_chains {
 	struct chain {
 		uint8_t digest[32];
-		ASN1_TIME *from, *until; /* NULL: no chain */
+		int64_t from_s, end_s; /* both 0: no chain */
 	} at[CHAINS_MAX];
 };
 
@@ -29,18 +31,36 @@ struct tls_chains *tls_chains_new(void)
 	return calloc(1, sizeof(struct tls_chains));
 }
 
-static void drop(struct chain *chain)
-{
-	ASN1_TIME_free(chain->from);
-	ASN1_TIME_free(chain->until);
-	*chain = (struct chain){.from = NULL};
-}
-
 void tls_chains_free(struct tls_chains *chains)
 {
-	for (size_t i = 0; chains && i < CHAINS_MAX; i++)
-		drop(&chains->at[i]);
 	free(chains);
+}
+
+/* Of 1970; INT64_MIN for what is no time. */
+static int64_t seconds_of(const ASN1_TIME *at)
+{
+	struct tm tm;
+	return at && ASN1_TIME_to_tm(at, &tm) ? timegm(&tm) : INT64_MIN;
+}
+
+int64_t tls_now_s(void)
+{
+	ASN1_TIME *now = X509_gmtime_adj(NULL, 0);
+	int64_t seconds = seconds_of(now);
+	ASN1_TIME_free(now);
+	return seconds == INT64_MIN ? INT64_MAX : seconds; /* without memory, past every end */
+}
+
+int64_t tls_chain_end_s(X509_STORE_CTX *store)
+{
+	STACK_OF(X509) *verified = X509_STORE_CTX_get0_chain(store);
+	int64_t first = INT64_MAX;
+
+	for (int i = 0; i < sk_X509_num(verified); i++) {
+		int64_t end = seconds_of(X509_get0_notAfter(sk_X509_value(verified, i)));
+		first = end < first ? end : first;
+	}
+	return sk_X509_num(verified) > 0 ? first : INT64_MIN;
 }
 
 bool tls_chains_digest(X509_STORE_CTX *store, uint8_t out[32])
@@ -64,37 +84,26 @@ static struct chain *place(struct tls_chains *chains, const uint8_t digest[32])
 	return &chains->at[(digest[0] | digest[1] << 8) % CHAINS_MAX];
 }
 
-bool tls_chains_know(struct tls_chains *chains, const uint8_t digest[32])
+bool tls_chains_know(struct tls_chains *chains, const uint8_t digest[32], int64_t *end_s)
 {
 	struct chain *chain = place(chains, digest);
 
-	if (!chain->until || memcmp(chain->digest, digest, sizeof(chain->digest)))
+	if (!chain->end_s || memcmp(chain->digest, digest, sizeof(chain->digest)))
 		return false;
-	if (X509_cmp_current_time(chain->from) <= 0 && X509_cmp_current_time(chain->until) > 0)
+	int64_t now_s = tls_now_s();
+	if (chain->from_s <= now_s && now_s < chain->end_s && now_s < chain->from_s + CHAIN_LIFE_S) {
+		*end_s = chain->end_s;
 		return true;
-	drop(chain);
+	}
+	*chain = (struct chain){.end_s = 0};
 	return false;
 }
 
-void tls_chains_note(struct tls_chains *chains, const uint8_t digest[32], X509_STORE_CTX *store)
+void tls_chains_note(struct tls_chains *chains, const uint8_t digest[32], int64_t end_s)
 {
-	STACK_OF(X509) *verified = X509_STORE_CTX_get0_chain(store);
 	struct chain *chain = place(chains, digest);
-	ASN1_TIME *life = X509_gmtime_adj(NULL, CHAIN_LIFE_S);
-	const ASN1_TIME *first = life;
 
-	drop(chain);
-	for (int i = 0; first && i < sk_X509_num(verified); i++) {
-		const ASN1_TIME *end = X509_get0_notAfter(sk_X509_value(verified, i));
-		int order = ASN1_TIME_compare(end, first);
-		first = order == -2 ? NULL : order < 0 ? end : first;
-	}
-	if (first && sk_X509_num(verified) > 0) {
-		memcpy(chain->digest, digest, sizeof(chain->digest));
-		chain->from = X509_gmtime_adj(NULL, 0);
-		chain->until = ASN1_STRING_dup(first);
-		if (!chain->from || !chain->until)
-			drop(chain);
-	}
-	ASN1_TIME_free(life);
+	memcpy(chain->digest, digest, sizeof(chain->digest));
+	chain->from_s = tls_now_s();
+	chain->end_s = end_s;
 }

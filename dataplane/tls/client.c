@@ -68,13 +68,16 @@ int tls_client_verify(X509_STORE_CTX *store, void *chains)
 	bool lookup = tls_chains_digest(store, digest);
 
 	proof->has_certificate = tls_fingerprints(X509_STORE_CTX_get0_cert(store), proof->certificate_sha256, proof->key_sha256);
-	if (lookup && tls_chains_know(chains, digest)) {
+	if (lookup && tls_chains_know(chains, digest, &proof->end_s)) {
 		X509_STORE_CTX_set_error(store, X509_V_OK);
 		return 1;
 	}
 	int result = X509_verify_cert(store);
-	if (lookup && result == 1 && proof->chain == TLS_CHAIN_TRUSTED)
-		tls_chains_note(chains, digest, store);
+	if (result == 1 && proof->chain == TLS_CHAIN_TRUSTED) {
+		proof->end_s = tls_chain_end_s(store);
+		if (lookup)
+			tls_chains_note(chains, digest, proof->end_s);
+	}
 	return result;
 }
 
@@ -101,7 +104,7 @@ static void note_facts(struct tls_client *client)
 	if (facts->resumed)
 		client->proof = client->remembered;
 	if (!certificate && client->proof.chain == TLS_CHAIN_TRUSTED)
-		client->proof = (struct tls_proof){.chain = TLS_CHAIN_INVALID, .chain_error = "no certificate"};
+		client->proof = (struct tls_proof){.chain = TLS_CHAIN_INVALID, .end_s = INT64_MAX, .chain_error = "no certificate"};
 	facts->chain = client->proof.chain;
 	memcpy(facts->chain_error, client->proof.chain_error, sizeof(facts->chain_error));
 	facts->has_certificate = client->proof.has_certificate;
@@ -180,6 +183,7 @@ struct tls_client *tls_client_new(struct tls_context *context, const struct tls_
 	if (client->key_len)
 		memcpy(client->key, params->server_key, client->key_len);
 	client->proof.chain = TLS_CHAIN_TRUSTED; /* until on_verify sees an error */
+	client->proof.end_s = INT64_MAX;
 	return client;
 }
 

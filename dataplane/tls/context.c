@@ -114,6 +114,10 @@ SSL_SESSION *tls_context_session(struct tls_context *context, SSL_CTX *profile, 
 {
 	struct remembered *entry = find(context, profile, key, key_len);
 
+	if (entry && entry->ticket[entry->count - 1].proof.end_s <= tls_now_s()) { /* to be proven anew */
+		forget(context, entry);
+		entry = NULL;
+	}
 	if (!entry)
 		return NULL;
 	*proof = entry->ticket[entry->count - 1].proof;

@@ -11,6 +11,7 @@
 /* What is remembered of a server beside its OpenSSL session: the proof was made in the full handshake. */
 struct tls_proof {
 	enum tls_chain chain;
+	int64_t end_s; /* of a trusted chain: when its first certificate expires; else INT64_MAX */
 	char chain_error[128];
 	bool has_certificate;
 	uint8_t certificate_sha256[32], key_sha256[32];
@@ -40,8 +41,11 @@ struct tls_chains; /* trusted lately */
 struct tls_chains *tls_chains_new(void);
 void tls_chains_free(struct tls_chains *chains);
 bool tls_chains_digest(X509_STORE_CTX *store, uint8_t out[32]); /* before it is verified; false: not to be looked up or noted */
-bool tls_chains_know(struct tls_chains *chains, const uint8_t digest[32]);
-void tls_chains_note(struct tls_chains *chains, const uint8_t digest[32], X509_STORE_CTX *store); /* verified, without any error */
+/* When the first certificate of the verified chain expires, in seconds of 1970. */
+int64_t tls_chain_end_s(X509_STORE_CTX *store);
+bool tls_chains_know(struct tls_chains *chains, const uint8_t digest[32], int64_t *end_s);
+void tls_chains_note(struct tls_chains *chains, const uint8_t digest[32], int64_t end_s); /* verified, without any error */
+int64_t tls_now_s(void); /* by OpenSSL's clock, as certificates are judged */
 
 /* ---- library.c ---- */
 
@@ -61,7 +65,7 @@ uint8_t *tls_context_scratch(struct tls_context *context);
 #define TLS_PLAIN_BYTES 16384
 /* The SSL_CTX for that floor and those ciphers, made once. NULL with `error`. */
 SSL_CTX *tls_context_profile(struct tls_context *context, const struct tls_client_params *params, char *error, size_t error_len);
-/* A session of that server under that profile, the caller's to free; NULL if none. */
+/* A session of that server under that profile, the caller's to free; NULL if none, or none whose chain holds still. */
 SSL_SESSION *tls_context_session(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len, struct tls_proof *proof);
 /* Keeps a copy of a session. `first`: of a full handshake's first ticket: the earlier ones are out of date. */
 void tls_context_remember(struct tls_context *context, SSL_CTX *profile, const uint8_t *key, size_t key_len, const SSL_SESSION *session,

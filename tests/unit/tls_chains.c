@@ -37,7 +37,9 @@ static void scene_end(struct scene *s)
 static bool known(struct tls_chains *chains, const struct cert *root, const struct cert *leaf, const struct cert *more, int level)
 {
 	struct scene s = scene(root, leaf, more, level);
-	bool result = tls_chains_know(chains, s.digest);
+	int64_t end_s = 0;
+	bool result = tls_chains_know(chains, s.digest, &end_s);
+	assert_int_equal(end_s, result ? tls_chain_end_s(s.store) : 0);
 	scene_end(&s);
 	return result;
 }
@@ -45,7 +47,7 @@ static bool known(struct tls_chains *chains, const struct cert *root, const stru
 static void note(struct tls_chains *chains, const struct cert *root, const struct cert *leaf, const struct cert *more, int level)
 {
 	struct scene s = scene(root, leaf, more, level);
-	tls_chains_note(chains, s.digest, s.store);
+	tls_chains_note(chains, s.digest, tls_chain_end_s(s.store));
 	scene_end(&s);
 }
 
@@ -84,6 +86,19 @@ static void test_no_longer_than_each_certificate_is_valid(void **state)
 	cert_free(&of_old);
 }
 
+static void test_a_chain_ends_with_its_first_certificate(void **state)
+{
+	struct cert ca = cert_make("CA", "CA", NULL, -1, 3), middle = cert_make("middle", "CA", &ca, -1, 2), leaf = cert_make("a", "DNS:a", &middle, -1, 4);
+	struct scene s = scene(&ca, &leaf, &middle, 1);
+	(void)state;
+	int64_t left_s = tls_chain_end_s(s.store) - tls_now_s();
+	assert_true(left_s <= 2 * 86400 && left_s > 86400);
+	scene_end(&s);
+	cert_free(&ca);
+	cert_free(&middle);
+	cert_free(&leaf);
+}
+
 static void test_a_chain_too_long_is_not_looked_up(void **state)
 {
 	struct cert ca = cert_make("CA", "CA", NULL, -1, 30), leaf = cert_make("a", "DNS:a", &ca, -1, 30);
@@ -103,7 +118,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_only_the_very_same_chain_is_known), cmocka_unit_test(test_no_longer_than_each_certificate_is_valid),
-		cmocka_unit_test(test_a_chain_too_long_is_not_looked_up),
+		cmocka_unit_test(test_a_chain_ends_with_its_first_certificate), cmocka_unit_test(test_a_chain_too_long_is_not_looked_up),
 	};
 	return cmocka_run_group_tests_name("tls_chains", tests, NULL, NULL);
 }

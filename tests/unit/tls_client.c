@@ -1,6 +1,18 @@
 /* tls/client.c: handshakes with real OpenSSL servers, and the facts that come of them. */
 #include "tls_peer.h"
 
+#include <time.h>
+
+/* OpenSSL's clock, in client and server alike. */
+static time_t ahead_s;
+time_t time(time_t *at)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	now.tv_sec += ahead_s;
+	return at ? *at = now.tv_sec : now.tv_sec;
+}
+
 static struct { struct cert ca, good; char ca_file[32]; struct tls_context *context; } t;
 
 static int set_up(void **state)
@@ -196,6 +208,47 @@ static void test_sessions_resume_and_remember_their_proof(void **state)
 	cert_free(&self);
 }
 
+/* "one" verifies the chain, "two" finds it known. Both are resumed as trusted while it holds, and as nothing after. */
+static void no_longer_than(const struct cert *ca, const struct cert *leaf, int version, enum tls_chain afterwards)
+{
+	char error[256], ca_file[32];
+	struct tls_context *before = t.context;
+	struct peer server = peer_new(true, leaf, version, version);
+
+	SSL_CTX_set_timeout(server.ctx, 6 * 86400);
+	cert_write(ca, ca_file);
+	t.context = tls_context_new(&(struct tls_context_config){ca_file, 8, 4}, error, sizeof(error));
+	for (int i = 0; i < 6; i++) {
+		ahead_s = i < 4 ? 0 : 2 * 86400;
+		struct tls_client *client = connect_to(&server, i % 2 ? "two" : "one", 0, 4096);
+		size_t len;
+		tls_client_peek(client, &len);
+		assert_int_equal(tls_client_phase(client), TLS_ESTABLISHED);
+		assert_int_equal(tls_client_facts(client)->resumed, i == 2 || i == 3);
+		assert_int_equal(tls_client_facts(client)->chain, i < 4 ? TLS_CHAIN_TRUSTED : afterwards);
+		tls_client_free(client);
+	}
+	ahead_s = 0;
+	tls_context_free(t.context);
+	t.context = before;
+	peer_free(&server);
+	unlink(ca_file);
+}
+
+static void test_a_session_is_trusted_no_longer_than_its_certificates(void **state)
+{
+	struct cert ca = cert_make("CA", "CA", NULL, -1, 30), short_ca = cert_make("short CA", "CA", NULL, -1, 1);
+	struct cert short_leaf = cert_make("mx.example", "DNS:mx.example", &ca, -1, 1), leaf = cert_make("mx.example", "DNS:mx.example", &short_ca, -1, 30);
+
+	(void)state;
+	for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+		no_longer_than(&ca, &short_leaf, version, TLS_CHAIN_EXPIRED);
+		no_longer_than(&short_ca, &leaf, version, TLS_CHAIN_EXPIRED); /* the root is not sent, and counts */
+	}
+	for (struct cert **c = (struct cert *[]){&ca, &short_ca, &short_leaf, &leaf, NULL}; *c; c++)
+		cert_free(*c);
+}
+
 /* One ticket is there, and many sessions begin with it. */
 static void test_sessions_at_the_same_time_resume(void **state)
 {
@@ -354,6 +407,7 @@ int main(void)
 		cmocka_unit_test(test_no_version_above_the_ceiling),
 		cmocka_unit_test(test_garbage_fails), cmocka_unit_test(test_chains), cmocka_unit_test(test_a_chain_signed_with_sha1_proves_nothing),
 		cmocka_unit_test(test_sessions_resume_and_remember_their_proof),
+		cmocka_unit_test(test_a_session_is_trusted_no_longer_than_its_certificates),
 		cmocka_unit_test(test_sessions_at_the_same_time_resume), cmocka_unit_test(test_a_session_that_is_not_taken_is_replaced),
 		cmocka_unit_test(test_a_handshake_that_fails_forgets_the_session),
 		cmocka_unit_test(test_data_both_ways_and_close),
