@@ -2,7 +2,7 @@
  * classify.xdp.c - the classifier in front of AF_XDP sockets.
  *
  * Enters: every frame that arrives on a port. VERDICT_FORWARD leaves by the other port, inside the kernel, and so do
- * the packets of flows that waxseald has handed over as sealed, but for those that could end or reopen one.
+ * the packets of flows that waxseald has handed over as sealed, but for the last one and those that could reset or reopen one.
  * The rest goes to the queue's socket, with its verdict in the metadata in front of it. Where no socket
  * takes it (waxseald is not running), or the metadata has no room, the fail mode decides: on to the other
  * port, or dropped; ICMP goes on either way. A program on a port that the configuration does not know
@@ -144,23 +144,38 @@ INLINE int name_flow(const struct frame *frame, const struct walk *walk, __u64 s
 	return 1;
 }
 
-/* What flow/'s tracker does with a packet that passes, RFC 9293 and RFC 5961: no more than to tell later whether a RST is one. */
-INLINE void note(struct classifier_passed *from, const struct classifier_passed *peer, const __u8 *tcp, __u64 payload)
+/* What flow/'s tracker does with a packet that passes, RFC 9293 and RFC 5961: no more than to tell later whether a RST is
+ * one, and when both ends have ended. 0: it is more than that, and flow/'s to judge: a FIN out of order, what is sent behind
+ * one, and the ACK that is the flow's last packet. */
+INLINE int note(struct classifier_passed *from, const struct classifier_passed *peer, const __u8 *tcp, __u64 payload)
 {
-	__u32 end = __builtin_bswap32(LOAD32(tcp, 4)) + (__u32)payload, ack = __builtin_bswap32(LOAD32(tcp, 8)), edge;
+	__u32 seq = __builtin_bswap32(LOAD32(tcp, 4)), ack = __builtin_bswap32(LOAD32(tcp, 8)), end = seq + (__u32)payload, next = from->next, edge;
+	int fin = tcp[13] & TCP_FIN, counts = tcp[13] & TCP_ACK && !after(from->ack, ack) && !after(ack, peer->next);
+
+	if (fin && !from->fin && (after(seq, next) || after(next, end)))
+		return 0;
+	end += (__u32)fin;
+	if (from->fin && after(end, next))
+		return 0;
+	if (after(end, next))
+		next = end;
+	if ((fin || from->fin) && peer->fin && counts && ack == peer->next && peer->ack == next)
+		return 0;
 
 	/* Exact also if a NIC moves a flow to another queue. */
 	__sync_fetch_and_add(&from->packets, 1);
 	__sync_fetch_and_add(&from->bytes, payload);
 	from->seen_ns = bpf_ktime_get_coarse_ns();
-	if (after(end, from->next))
-		from->next = end;
-	if (!(tcp[13] & TCP_ACK) || after(from->ack, ack) || after(ack, peer->next))
-		return;
+	from->next = next;
+	if (fin)
+		from->fin = 1;
+	if (!counts)
+		return 1;
 	from->ack = ack;
 	edge = ack + ((__u32)LOAD16(tcp, 14) << (from->wscale & 15));
 	if (after(edge, from->edge))
 		from->edge = edge;
+	return 1;
 }
 
 /* What is refused here goes up, where flow/ says what becomes of it. */
@@ -173,7 +188,7 @@ INLINE int passes_sealed(const struct frame *frame, const struct walk *walk, __u
 	if (walk->is_icmp || !name_flow(frame, walk, server_is_source))
 		return 0;
 	tcp = at(frame, walk->l4);
-	if (CLASSIFY_BEYOND(frame, tcp, TCP_BYTES) || tcp[13] & (TCP_SYN | TCP_FIN | TCP_RST))
+	if (CLASSIFY_BEYOND(frame, tcp, TCP_BYTES) || tcp[13] & (TCP_SYN | TCP_RST))
 		return 0;
 	header = (__u64)(tcp[12] >> 4) * 4;
 	if (header < TCP_BYTES || walk->l4 + header > frame->end)
@@ -181,8 +196,7 @@ INLINE int passes_sealed(const struct frame *frame, const struct walk *walk, __u
 	sealed = bpf_map_lookup_elem(&waxseal_sealed, frame->flow);
 	if (!sealed || sealed->client_port_side != (frame->from_outside ^ server_is_source))
 		return 0;
-	note(&sealed->from[server_is_source & 1], &sealed->from[~server_is_source & 1], tcp, frame->end - walk->l4 - header);
-	return 1;
+	return note(&sealed->from[server_is_source & 1], &sealed->from[~server_is_source & 1], tcp, frame->end - walk->l4 - header);
 }
 
 INLINE int begins_connection(const struct frame *frame, const struct verdict *verdict)

@@ -100,7 +100,8 @@ struct classifier_passed {
 	__u64 seen_ns;        /* CLOCK_MONOTONIC, coarse, of the last one; 0: none */
 	__u32 next, ack;      /* first sequence number that it has not sent; last acknowledgment that counted */
 	__u32 edge;           /* highest right edge that it has advertised */
-	__u32 wscale;         /* of its windows; written by the worker */
+	__u16 wscale;         /* of its windows; written by the worker */
+	__u16 fin;            /* 1: its FIN has passed, just before `next` */
 };
 struct classifier_sealed {
 	struct classifier_passed from[2]; /* enum side */

@@ -2,9 +2,10 @@
  * offload.c - sealed flows whose packets pass elsewhere: in the kernel, by the XDP program.
  *
  * Enters: a flow in SEALED. Leaves: the same, handed over with the numbers that the tracker stands at, and taken
- * back with those that it would stand at. Only FIN, RST and SYN of it come up, and each takes it back before it is
- * looked at: what could end a flow, or begin another one, is judged here alone. Invariant: of a flow that is not
- * SEALED, or that a SYN may be about to reopen, nothing passes elsewhere.
+ * back with those that it would stand at. RST and SYN of it come up, a FIN that is not the next to come, and the last
+ * ACK behind both FINs; each takes it back before it is looked at: what ends a flow, or could begin another one, is
+ * judged here alone. Invariant: of a flow that is not SEALED, or that a SYN may be about to reopen, nothing passes
+ * elsewhere.
  */
 #include "private.h"
 
@@ -45,11 +46,17 @@ static void merge(struct flow_table *table, struct flow *flow, const struct clas
 			peer->acked = from->ack;
 		if (seq_after(from->edge, self->edge))
 			self->edge = from->edge;
+		if (from->fin && !self->fin_sent) {
+			self->fin_sent = true;
+			self->fin_seq = from->next - 1;
+		}
 		self->heard |= from->packets > 0;
 		flow->bytes[s] += from->bytes;
 		stats_add(table->stats, STAT_kernel_packets, from->packets);
 		stats_add(table->stats, STAT_kernel_bytes, from->bytes);
 	}
+	for (int s = 0; s < SIDES; s++)
+		flow->side[s].fin_acked |= flow->side[s].fin_sent && seq_after(flow->side[s].acked, flow->side[s].fin_seq);
 }
 
 void flow_offload_end(struct flow_table *table, struct flow *flow)
@@ -66,9 +73,18 @@ void flow_offload_end(struct flow_table *table, struct flow *flow)
 		stats_inc(table->stats, STAT_kernel_evicted);
 }
 
-void flow_offload_packet(struct flow_table *table, struct flow *flow, uint8_t tcp_flags)
+/* Both FINs have passed, and only what acknowledges the last one comes up. */
+static bool ends(const struct flow_table *table, const struct flow *flow)
 {
-	if (tcp_flags & (PACKET_SYN | PACKET_FIN | PACKET_RST)) {
+	struct classifier_sealed seen;
+	uint64_t idle_us;
+	return flow->offloaded && table->ops.offloaded(table->ops.context, flow, false, &seen, &idle_us) &&
+	       seen.from[CLIENT].fin && seen.from[SERVER].fin;
+}
+
+void flow_offload_packet(struct flow_table *table, struct flow *flow, uint8_t tcp_flags, uint32_t payload)
+{
+	if (tcp_flags & (PACKET_SYN | PACKET_FIN | PACKET_RST) || (!payload && ends(table, flow))) {
 		flow_offload_end(table, flow);
 		return;
 	}

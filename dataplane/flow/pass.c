@@ -127,11 +127,13 @@ bool flow_burst_pass(struct flow_table *table, const struct flow_burst *burst, u
 	if (flow->state != FLOW_SEALED || flow->reopening || flow->side[CLIENT].fin_sent || flow->side[SERVER].fin_sent ||
 	    burst->from != (side == CLIENT ? flow->client_port_side : port_other(flow->client_port_side)))
 		return false;
-	uint32_t end = packet_end(frame, rte_pktmbuf_data_len(mbuf), verdict);
+	uint32_t end = packet_end(frame, rte_pktmbuf_data_len(mbuf), verdict), payload = end - verdict->l4_off - (uint32_t)(tcp[12] >> 4) * 4;
+	if (flow->offloaded && !payload) /* its last one, perhaps */
+		return false;
 	flow->seen_us = now_us;
 	if (table->ops.offload)
-		flow_offload_packet(table, flow, tcp[13]);
-	note(flow, side, tcp, end - verdict->l4_off - (uint32_t)(tcp[12] >> 4) * 4);
+		flow_offload_packet(table, flow, tcp[13], payload);
+	note(flow, side, tcp, payload);
 	mbuf->data_len = (uint16_t)end; /* without Ethernet padding */
 	mbuf->pkt_len = end;
 	table->ops.send(table->ops.context, flow, side, mbuf);

@@ -112,7 +112,7 @@ void flow_stream_acked(struct flow *flow, enum side side, uint32_t ack);
 
 /* offload.c */
 /* A packet of a flow in SEALED has come up: after this the numbers of the flow are right for it. */
-void flow_offload_packet(struct flow_table *table, struct flow *flow, uint8_t tcp_flags);
+void flow_offload_packet(struct flow_table *table, struct flow *flow, uint8_t tcp_flags, uint32_t payload);
 void flow_offload_end(struct flow_table *table, struct flow *flow);
 /* Has something passed elsewhere since flow->seen_us, which it then moves? */
 bool flow_offload_alive(struct flow_table *table, struct flow *flow, uint64_t now_us);

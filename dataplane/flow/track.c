@@ -449,7 +449,7 @@ void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet 
 		return;
 	}
 	if (flow->state == FLOW_SEALED)
-		flow_offload_packet(table, flow, packet->flags);
+		flow_offload_packet(table, flow, packet->flags, packet->payload_len);
 	if (flow->reopening && side == CLIENT && !(packet->flags & (PACKET_SYN | PACKET_RST)) && packet->seq == flow->reopen_isn + 1 &&
 	    flow->state != FLOW_TAKEN) {
 		flow_remove(table, flow); /* the server's SYN-ACK did not come this way: no more is known of the new connection */

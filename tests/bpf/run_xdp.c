@@ -107,8 +107,8 @@ static void print_sealed(const struct classifier_flow *flow)
 		return;
 	}
 	for (int s = 0; s < 2; s++)
-		printf("%llu %llu %u %u %u%c", sealed.from[s].packets, sealed.from[s].bytes, sealed.from[s].next, sealed.from[s].ack,
-		       sealed.from[s].edge, s ? '\n' : ' ');
+		printf("%llu %llu %u %u %u %u%c", sealed.from[s].packets, sealed.from[s].bytes, sealed.from[s].next, sealed.from[s].ack,
+		       sealed.from[s].edge, sealed.from[s].fin, s ? '\n' : ' ');
 }
 
 static void give_socket(void)

@@ -36,7 +36,7 @@ def test_data_passes_both_ways_and_is_noted():
     frames = [(ethernet(ip4(client())), INSIDE), (ethernet(ip4(server(ack=1100, window=500), src=B, dst=A)), OUTSIDE),
               (ethernet(ip4(client(seq=1100, ack=5100, window=300))), INSIDE),
               (ethernet(ip4(client("A", b"", seq=1200, ack=5100))) + bytes(6), INSIDE)]  # Ethernet padding is no payload
-    assert passed(frames) == ([True] * 4, [3, 200, 1200, 5100, 5100 + 8192 * 4, 1, 100, 5100, 1100, 1600])
+    assert passed(frames) == ([True] * 4, [3, 200, 1200, 5100, 5100 + 8192 * 4, 0, 1, 100, 5100, 1100, 1600, 0])
 
 
 def test_ipv6_passes():
@@ -45,7 +45,7 @@ def test_ipv6_passes():
 
 def test_what_goes_back_moves_no_number():
     frames = [(ethernet(ip4(client(seq=900, ack=4000))), INSIDE), (ethernet(ip4(client(seq=700, ack=999999))), INSIDE)]
-    assert passed(frames) == ([True, True], [2, 200, 1000, 5000, 0, 0, 0, 5000, 1000, 0])
+    assert passed(frames) == ([True, True], [2, 200, 1000, 5000, 0, 0, 0, 0, 5000, 1000, 0, 0])
 
 
 def test_numbers_wrap():
@@ -54,11 +54,46 @@ def test_numbers_wrap():
     assert passed(frames)[1][2] == 0xfffffff0 + 200 - (1 << 32)
 
 
-@pytest.mark.parametrize("flags", ("S", "SA", "F", "FA", "R", "RA", "FPA", "SF", "SR"))
-def test_what_could_end_or_begin_a_connection_comes_up(flags):
+@pytest.mark.parametrize("flags", ("S", "SA", "R", "RA", "SF", "SR", "FR"))
+def test_what_could_break_or_begin_a_connection_comes_up(flags):
     frames = [(ethernet(ip4(client(flags))), INSIDE), (ethernet(ip4(server(flags), src=B, dst=A)), OUTSIDE)]
     seen, numbers = passed(frames)
-    assert seen == [False, False] and numbers[0] == numbers[5] == 0
+    assert seen == [False, False] and numbers[0] == numbers[6] == 0
+
+
+def of_client(*args, **fields):
+    return ethernet(ip4(client(*args, **fields))), INSIDE
+
+
+def of_server(*args, **fields):
+    return ethernet(ip4(server(*args, **fields), src=B, dst=A)), OUTSIDE
+
+
+def test_fins_pass_and_the_last_ack_comes_up():
+    frames = [of_client("FPA"), of_server("A", b"", ack=1101), of_server(ack=1101), of_client("A", b"", seq=1101, ack=5100),
+              of_server("FA", b"", seq=5100, ack=1101), of_client("FPA"), of_client("A", b"", seq=1101, ack=5101)]
+    assert passed(frames) == ([True] * 6 + [False], [3, 200, 1101, 5100, 5100 + 8192 * 4, 1, 3, 100, 5101, 1101, 1101 + 8192, 1])
+
+
+def test_both_ends_at_once():
+    frames = [of_client("FA", b""), of_server("FA", b""), of_client("A", b"", seq=1001, ack=5001), of_server("A", b"", seq=5001, ack=1001)]
+    assert passed(frames)[0] == [True, True, True, False]
+
+
+def test_a_fin_that_acknowledges_one_is_not_the_last():
+    frames = [of_server("FA", b""), of_client("FA", b"", ack=5001), of_server("A", b"", seq=5001, ack=1001)]
+    assert passed(frames)[0] == [True, True, False]
+
+
+def test_a_fin_of_which_something_before_is_missing_comes_up():
+    seen, numbers = passed([of_client("FA", seq=1001), of_client("FA", b"", seq=999), of_client("F", seq=800)])
+    assert seen == [False] * 3 and numbers[:6] == [0, 0, 1000, 5000, 0, 0]
+
+
+def test_what_is_said_behind_a_fin_comes_up():
+    frames = [of_client("FA", b""), of_client(seq=1000), of_client(seq=1001), of_client("FA", b"", seq=1001), of_client(seq=901), of_client("FA", b"")]
+    seen, numbers = passed(frames)
+    assert seen == [True, False, False, False, True, True] and numbers[:6] == [3, 100, 1001, 5000, 5000 + 8192 * 4, 1]
 
 
 @pytest.mark.parametrize("name, frame, side", [
@@ -78,7 +113,7 @@ def test_what_could_end_or_begin_a_connection_comes_up(flags):
 ])
 def test_what_is_not_the_flow_comes_up(name, frame, side):
     seen, numbers = passed([(frame, side)])
-    assert seen == [False] and numbers[0] == numbers[5] == 0, name
+    assert seen == [False] and numbers[0] == numbers[6] == 0, name
 
 
 @pytest.mark.parametrize("vlans, tags", [("7=0", [(Dot1Q, 7)]), ("7=9", [(Dot1AD, 7), (Dot1Q, 9)])])

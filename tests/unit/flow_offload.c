@@ -115,6 +115,48 @@ static void a_fin_brings_it_back_for_good(void **state)
 	assert_int_equal(h.last->state, FLOW_CLOSED); /* both ends and their acknowledgments were seen */
 }
 
+static void ended(enum side side)
+{
+	struct classifier_passed *from = &kernel.place[0].sealed.from[side];
+	from->next++;
+	from->fin = 1;
+}
+
+static void fins_that_have_passed_end_it_with_the_last_ack(void **state)
+{
+	(void)state;
+	seal();
+	passes(SERVER, 100, 6);
+	passes(CLIENT, 0, 100);
+	ended(CLIENT);
+	h_packet((struct seg){.from = SERVER, .flags = PACKET_ACK, .seq = 101, .ack = 8}); /* whatever brings it up, one end goes on */
+	assert_true(h.last->offloaded);
+	passes(SERVER, 0, 1);
+	ended(SERVER);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 8, .ack = 102});
+	assert_int_equal(kernel_flows(), 0);
+	assert_int_equal(h.last->state, FLOW_CLOSED);
+	assert_int_equal(h.last->bytes[SERVER], 100);
+	assert_int_equal(h.sent_count, 2);
+}
+
+/* A FIN has passed, and then one end resets the other, or its port is used again. */
+static void a_fin_that_has_passed_is_known_to_what_comes_up(void **state)
+{
+	(void)state;
+	seal();
+	passes(CLIENT, 16, 0);
+	ended(CLIENT);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 17}); /* its FIN was at 17 */
+	assert_int_equal(h.last->state, FLOW_SEALED);
+	assert_true(h.last->side[CLIENT].fin_sent);
+	h_data(SERVER, 1, 18, "x");
+	assert_int_equal(kernel.handed_over, 1); /* an end that was seen: it stays here */
+	assert_true(h.last->side[CLIENT].fin_acked);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 18});
+	assert_int_equal(h.last->state, FLOW_CLOSED);
+}
+
 /* Port reuse: nothing of the connection that the SYN may open is to pass unseen. */
 static void a_syn_brings_it_back_for_good(void **state)
 {
@@ -232,7 +274,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_sealed_flow_is_handed_over_with_its_numbers), TEST(a_watched_flow_is_not), TEST(a_reset_is_judged_by_what_has_passed),
-		TEST(a_fin_brings_it_back_for_good), TEST(a_syn_brings_it_back_for_good), TEST(what_changes_nothing_lets_it_go_again),
+		TEST(a_fin_brings_it_back_for_good), TEST(fins_that_have_passed_end_it_with_the_last_ack),
+		TEST(a_fin_that_has_passed_is_known_to_what_comes_up), TEST(a_syn_brings_it_back_for_good), TEST(what_changes_nothing_lets_it_go_again),
 		TEST(one_that_gave_way_is_handed_over_again), TEST(refused_it_passes_here), TEST(what_passes_elsewhere_keeps_it_from_ageing),
 		TEST(a_joined_flow_is_heard_elsewhere), TEST(bytes_are_told_while_they_pass), TEST(with_port_25_at_both_ends_it_stays),
 	};

@@ -68,7 +68,7 @@ __attribute__((unused)) static bool kernel_passes(uint8_t *frame, size_t len, en
 	struct packet p;
 	struct classifier_flow flow = {.server_port = WAXSEAL_SMTP_PORT};
 	kernel_now_us = now_us;
-	if (packet_parse(&p, frame, len) != PACKET_OK || p.port_src == p.port_dst || p.flags & (PACKET_SYN | PACKET_FIN | PACKET_RST))
+	if (packet_parse(&p, frame, len) != PACKET_OK || p.port_src == p.port_dst || p.flags & (PACKET_SYN | PACKET_RST))
 		return false;
 	enum side side = p.port_dst == WAXSEAL_SMTP_PORT ? CLIENT : SERVER;
 	memcpy(flow.client, side == CLIENT ? p.addr_src : p.addr_dst, 16);
@@ -79,12 +79,18 @@ __attribute__((unused)) static bool kernel_passes(uint8_t *frame, size_t len, en
 	if (at < 0 || kernel.place[at].sealed.client_port_side != ((uint32_t)port ^ (uint32_t)side))
 		return false;
 	struct classifier_passed *from = &kernel.place[at].sealed.from[side], *peer = &kernel.place[at].sealed.from[side_other(side)];
+	bool fin = p.flags & PACKET_FIN, counts = p.flags & PACKET_ACK && !seq_before(p.ack, from->ack) && !seq_after(p.ack, peer->next);
+	uint32_t end = p.seq + p.payload_len + fin, next = seq_after(end, from->next) ? end : from->next;
+	if (from->fin ? seq_after(end, from->next) : fin && (seq_after(p.seq, from->next) || !seq_after(end, from->next)))
+		return false;
+	if ((fin || from->fin) && peer->fin && counts && p.ack == peer->next && peer->ack == next)
+		return false;
 	from->packets++;
 	from->bytes += p.payload_len;
 	from->seen_ns = now_us * 1000;
-	if (seq_after(p.seq + p.payload_len, from->next))
-		from->next = p.seq + p.payload_len;
-	if (p.flags & PACKET_ACK && !seq_before(p.ack, from->ack) && !seq_after(p.ack, peer->next)) {
+	from->next = next;
+	from->fin |= fin;
+	if (counts) {
 		from->ack = p.ack;
 		if (seq_after(p.ack + ((uint32_t)p.window << from->wscale), from->edge))
 			from->edge = p.ack + ((uint32_t)p.window << from->wscale);
