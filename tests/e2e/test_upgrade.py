@@ -177,7 +177,7 @@ def out_of_order(lab):
 
 
 @FAMILIES
-@pytest.mark.parametrize("size", [4_096, 50_000, 1_000_000])
+@pytest.mark.parametrize("size", [4_096, 50_000])  # no ring between runs over
 def test_segments_arrive_in_order(lab, both, sink, family, size):
     """On a wire that loses nothing. An end that coalesces what it receives (GRO) must not turn them round either."""
     both.rules(default=ENCRYPT)
