@@ -2,8 +2,9 @@
  * probe.c - waxseal probe: looks at a domain's mail servers now, from here, and shows what there is.
  *
  * Enters: what the agent knows of the domain or else the DNS (known.h), or one address. Leaves: a line for each address, and
- * where servers and TLSA records were taken from. Exit 1 if one of them gives no TLS. All of them are looked at at once; then
- * each is asked, one version after the other, whether it takes those below the one that it chose, with one connection for each.
+ * where servers and TLSA records were taken from. Exit 1 if one of them gives no TLS, or is left out, which is said. All are
+ * looked at at once; then each is asked, one version after the other, whether it takes those below the one that it chose, with
+ * one connection for each.
  */
 #include "../probe/probe.h"
 
@@ -36,7 +37,7 @@ struct server {
 
 struct look {
 	struct server servers[SERVERS_MAX];
-	size_t count;
+	size_t count, left_out; /* past SERVERS_MAX */
 	struct prober *prober;
 	const struct control_config *config;
 };
@@ -54,9 +55,13 @@ static bool add(struct look *look, const char *mx, const char *addr)
 	struct in6_addr any;
 	struct server *server = &look->servers[look->count];
 
-	if (look->count == SERVERS_MAX || strlen(addr) >= sizeof(server->addr) || strlen(mx) >= sizeof(server->mx) ||
+	if (strlen(addr) >= sizeof(server->addr) || strlen(mx) >= sizeof(server->mx) ||
 	    (inet_pton(AF_INET, addr, &any) != 1 && inet_pton(AF_INET6, addr, &any) != 1))
 		return false;
+	if (look->count == SERVERS_MAX) {
+		look->left_out++;
+		return true;
+	}
 	strcpy(server->addr, addr);
 	strcpy(server->mx, mx);
 	look->count++;
@@ -326,6 +331,9 @@ int probe_run(struct cli *cli)
 	for (unsigned version = 0; version < PROBE_VERSIONS; version++)
 		ask_for(&look, version);
 	int code = show(&look, known, domain, cli->json);
+	if (look.left_out)
+		code = cli_fail("%s: %zu of its %zu addresses are not looked at (%d at most); waxseal probe %s ADDRESS looks at one", domain,
+				look.left_out, look.count + look.left_out, SERVERS_MAX, domain);
 	for (size_t i = 0; i < look.count; i++)
 		probe_posture_dispose(&look.servers[i].posture);
 	prober_free(look.prober);

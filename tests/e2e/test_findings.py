@@ -255,6 +255,20 @@ def test_probe_finds_the_servers_of_a_domain_without_a_rule(box, place):
     assert rows[0]["servers_from"] == str(box.folder / "rules.json") and rows[0]["tlsa_from"] == "DNS now", page
 
 
+def test_probe_says_what_it_leaves_out(box, place):
+    """A domain with more addresses than are looked at is not said to be well, or to be looked at."""
+    def probe(count):
+        addresses = ",".join(f"127.9.0.{n}" for n in range(1, count + 1))
+        box.client.hset("waxseal:discovered:many.sec", mapping={"addresses": f"mx.many.sec={addresses}", "tlsa": "mx.many.sec=none@5", "time": "5"})
+        with place.namespace.entered():
+            return box.run("probe", "many.sec", code=1), box.run("probe", "many.sec", "--json", code=1)
+    for done in probe(64):
+        assert "looked at" not in done.stderr and "127.9.0.64" in done.stdout, done
+    page, told = probe(67)
+    assert "many.sec: 3 of its 67 addresses are not looked at (64 at most); waxseal probe many.sec ADDRESS looks at one" in page.stderr, page
+    assert "127.9.0.65" not in page.stdout and len(json.loads(told.stdout)) == 64 and "3 of its 67" in told.stderr
+
+
 OLD = {"ciphers": "ALL:@SECLEVEL=0"}
 VERSIONS = {  # domain: (what its server takes, the answers for TLS 1.0 to 1.3)
     "modern.sec": ({}, "refused refused taken taken"),
