@@ -443,7 +443,7 @@ void flow_packet(struct flow_table *table, struct rte_mbuf *mbuf, struct packet 
 	if (flow->state != FLOW_CLOSED || flow->taken) /* an end that goes on sending must not come to be a flow of its own */
 		flow->seen_us = now_us;
 	/* Sealed, only what would change the flow is looked at so closely. */
-	bool closely = flow->state != FLOW_SEALED || packet->flags & (PACKET_SYN | PACKET_FIN | PACKET_RST);
+	bool closely = flow->state != FLOW_SEALED || flow->reopening || packet->flags & (PACKET_SYN | PACKET_FIN | PACKET_RST);
 	if (closely && !packet_checksums_ok(packet)) {
 		drop(table, mbuf, STAT_drop_checksum); /* a receiver would not see it, so neither does the tracker */
 		return;

@@ -226,6 +226,23 @@ static void a_damaged_rst_does_not_end_a_sealed_flow(void **state)
 	assert_int_equal(h.last->state, FLOW_CLOSED);
 }
 
+/* ... nor does a damaged segment that stands where a new connection would begin. Found by fuzzing. */
+static void a_damaged_segment_does_not_begin_another_flow(void **state)
+{
+	(void)state;
+	h_handshake();
+	flow_enter_state(h.table, h.last, FLOW_SEALING, h.now);
+	flow_enter_state(h.table, h.last, FLOW_SEALED, h.now);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN, .seq = 5000});
+	assert_true(h.last->reopening);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 5001, .ack = 1, .bad_checksum = true});
+	assert_int_equal(stats_get(h.stats, STAT_drop_checksum), 1);
+	assert_int_equal(h.joined, 0);
+	assert_int_equal(h.last->state, FLOW_SEALED);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 5001, .ack = 1});
+	assert_int_equal(h.joined, 1);
+}
+
 /* A reset may carry data (RFC 1122, 4.2.2.12), which nobody reads and nobody has approved: found by fuzzing. */
 static void the_data_of_a_rst_stays(void **state)
 {
@@ -272,7 +289,7 @@ int main(void)
 		T(a_refused_connection_closes), T(both_fins_close_and_the_port_can_be_used_again),
 		T(a_flow_joined_in_the_middle_is_asked_about), T(a_syn_while_open_is_left_to_the_endpoint),
 		T(who_speaks_to_a_cut_flow_is_told), T(a_taken_flow_lingers_while_it_is_spoken_to),
-		T(a_damaged_rst_does_not_end_a_sealed_flow), T(the_data_of_a_rst_stays),
+		T(a_damaged_rst_does_not_end_a_sealed_flow), T(a_damaged_segment_does_not_begin_another_flow), T(the_data_of_a_rst_stays),
 		T(a_syn_in_an_undecided_flow_is_a_syn),
 	};
 	return cmocka_run_group_tests(tests, h_start_eal, NULL);
