@@ -197,6 +197,7 @@ void worker_tick(struct worker *worker, uint64_t now_us)
 	worker->now_us = now_us;
 	flush(worker, INSIDE); /* what passes does not wait for what takes long */
 	flush(worker, OUTSIDE);
+	flow_offload_ready(worker->flows);
 	worker_turns(worker);
 	worker_admit_next(worker);
 	while ((session = RB_MIN(session_tree, &worker->timers)) && session->deadline_us <= now_us)

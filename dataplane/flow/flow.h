@@ -212,6 +212,8 @@ void flow_drain(struct flow_table *table, struct flow *flow);
 const struct packet_template *flow_template(const struct flow *flow, enum side side);
 
 /* Payload bytes of both sides, with those that have passed elsewhere. */
+/* Hands over what has been sealed. Call when all packets of before have been sent: one that passes elsewhere would overtake. */
+void flow_offload_ready(struct flow_table *table);
 void flow_bytes(const struct flow_table *table, const struct flow *flow, uint64_t bytes[SIDES]);
 
 /* `hash` is the classifier's, of any packet of the flow. */

@@ -1,8 +1,8 @@
 /*
  * offload.c - sealed flows whose packets pass elsewhere: in the kernel, by the XDP program.
  *
- * Enters: a flow in SEALED. Leaves: the same, handed over with the numbers that the tracker stands at, and taken
- * back with those that it would stand at. RST and SYN of it come up, a FIN that is not the next to come, and the last
+ * Enters: a flow in SEALED. Leaves: the same, handed over with the numbers that the tracker stands at, once what came up
+ * of it has been sent, and taken back with those that it would stand at. RST and SYN of it come up, a FIN that is not the next to come, and the last
  * ACK behind both FINs; each takes it back before it is looked at: what ends a flow, or could begin another one, is
  * judged here alone. Invariant: of a flow that is not SEALED, or that a SYN may be about to reopen, nothing passes
  * elsewhere.
@@ -29,7 +29,6 @@ static void hand_over(struct flow_table *table, struct flow *flow)
 		begin.from[s].edge = flow->side[s].edge;
 		begin.from[s].wscale = flow->side[s].wscale;
 	}
-	flow->offload_in = RETRY_PACKETS;
 	flow->offloaded = table->ops.offload(table->ops.context, flow, &begin);
 	if (flow->offloaded)
 		stats_inc(table->stats, STAT_kernel_flows);
@@ -82,16 +81,38 @@ static bool ends(const struct flow_table *table, const struct flow *flow)
 	       seen.from[CLIENT].fin && seen.from[SERVER].fin;
 }
 
+void flow_offload_sealed(struct flow_table *table, struct flow *flow)
+{
+	if (!table->ops.offload || !may_go(flow) || table->ready_count == FLOW_READY_MAX)
+		return;
+	table->ready[table->ready_count++] = flow;
+	flow->offload_in = RETRY_PACKETS;
+}
+
 void flow_offload_packet(struct flow_table *table, struct flow *flow, uint8_t tcp_flags, uint32_t payload)
 {
-	if (tcp_flags & (PACKET_SYN | PACKET_FIN | PACKET_RST) || (!payload && ends(table, flow))) {
+	if (tcp_flags & (PACKET_SYN | PACKET_FIN | PACKET_RST) || (!payload && ends(table, flow)))
 		flow_offload_end(table, flow);
-		return;
+	else if (!flow->offload_in || !--flow->offload_in)
+		flow_offload_sealed(table, flow);
+}
+
+void flow_offload_forget(struct flow_table *table, const struct flow *flow)
+{
+	for (uint32_t i = table->ready_count; i-- > 0;)
+		if (table->ready[i] == flow)
+			table->ready[i] = table->ready[--table->ready_count];
+}
+
+void flow_offload_ready(struct flow_table *table)
+{
+	while (table->ready_count) {
+		struct flow *flow = table->ready[--table->ready_count];
+		if (!may_go(flow))
+			continue;
+		flow_offload_end(table, flow); /* it has given way to others, or somebody sends in its name what the classifier refuses */
+		hand_over(table, flow);
 	}
-	if (!table->ops.offload || !may_go(flow) || (flow->offload_in && --flow->offload_in))
-		return;
-	flow_offload_end(table, flow); /* it has given way to others, or somebody sends in its name what the classifier refuses */
-	hand_over(table, flow);
 }
 
 bool flow_offload_alive(struct flow_table *table, struct flow *flow, uint64_t now_us)

@@ -40,6 +40,8 @@ struct flow_index {
 
 TAILQ_HEAD(flow_queue, flow);
 
+#define FLOW_READY_MAX 64 /* between two ticks; one more is made ready by its next packet */
+
 struct flow_table {
 	struct flow_index index;
 	struct flow *flows;
@@ -53,6 +55,8 @@ struct flow_table {
 	uint32_t answered_count;
 	uint64_t forgotten_until_us;            /* so long the SYN-ACK of one that has given way may come */
 	struct flow_share share;
+	struct flow *ready[FLOW_READY_MAX];     /* to be handed over */
+	uint32_t ready_count;
 	uint32_t held_total;
 	uint32_t sweep_at;
 	uint64_t swept_us;
@@ -111,9 +115,11 @@ void flow_stream_template(struct flow *flow, enum side side, const struct packet
 void flow_stream_acked(struct flow *flow, enum side side, uint32_t ack);
 
 /* offload.c */
+void flow_offload_sealed(struct flow_table *table, struct flow *flow); /* it is, and may be handed over */
 /* A packet of a flow in SEALED has come up: after this the numbers of the flow are right for it. */
 void flow_offload_packet(struct flow_table *table, struct flow *flow, uint8_t tcp_flags, uint32_t payload);
 void flow_offload_end(struct flow_table *table, struct flow *flow);
+void flow_offload_forget(struct flow_table *table, const struct flow *flow); /* it is no flow any more */
 /* Has something passed elsewhere since flow->seen_us, which it then moves? */
 bool flow_offload_alive(struct flow_table *table, struct flow *flow, uint64_t now_us);
 

@@ -244,6 +244,7 @@ void flow_remove(struct flow_table *table, struct flow *flow)
 	if (flow->state == FLOW_HANDSHAKE)
 		leave_embryonic(table, flow);
 	flow_offload_end(table, flow);
+	flow_offload_forget(table, flow);
 	flow_finish(table, flow);
 	flow_stream_free(table, flow);
 	flow_share_give(&table->share, flow->key.client);

@@ -296,10 +296,13 @@ static void established(struct flow_table *table, struct flow *flow, enum side s
 		reset(table, flow, side, mbuf, packet);
 		return;
 	}
-	if (flow->state == FLOW_DIALOGUE || flow->state == FLOW_SEALING)
+	if (flow->state == FLOW_DIALOGUE || flow->state == FLOW_SEALING) {
 		watched(table, flow, side, mbuf, packet);
-	else
+		if (flow->state == FLOW_SEALED)
+			flow_offload_sealed(table, flow);
+	} else {
 		passing(table, flow, side, mbuf, packet);
+	}
 	if (flow->side[CLIENT].fin_acked && flow->side[SERVER].fin_acked && flow->state != FLOW_CLOSED &&
 	    flow->state != FLOW_CUT && flow->state != FLOW_TAKEN)
 		flow_enter_state(table, flow, FLOW_CLOSED, flow->seen_us);

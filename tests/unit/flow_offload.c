@@ -33,12 +33,21 @@ static int teardown(void **state)
 	return kernel_flows() ? -1 : failed; /* nothing stays there without its flow */
 }
 
+/* A packet comes up, and is sent. */
+static void data(enum side from, uint32_t seq, uint32_t ack, const char *payload)
+{
+	h_data(from, seq, ack, payload);
+	flow_offload_ready(h.table);
+}
+
 static void seal(void)
 {
 	h_handshake();
 	flow_enter_state(h.table, h.last, FLOW_SEALING, h.now);
 	flow_enter_state(h.table, h.last, FLOW_SEALED, h.now);
 	h_data(CLIENT, 1, 1, "sealed");
+	assert_int_equal(kernel_flows(), 0); /* it would overtake what is still to be sent */
+	flow_offload_ready(h.table);
 	assert_int_equal(kernel_flows(), 1);
 	assert_true(h.last->offloaded);
 	h.sent_count = 0;
@@ -62,7 +71,7 @@ static void a_sealed_flow_is_handed_over_with_its_numbers(void **state)
 	seal();
 	const struct classifier_sealed *sealed = &kernel.place[0].sealed;
 	assert_int_equal(sealed->client_port_side, INSIDE);
-	assert_int_equal(sealed->from[CLIENT].next, CLIENT_ISN + 1); /* of the packet that came up, the tracker keeps note itself */
+	assert_int_equal(sealed->from[CLIENT].next, CLIENT_ISN + 7);
 	assert_int_equal(sealed->from[SERVER].next, SERVER_ISN + 1);
 	assert_int_equal(sealed->from[CLIENT].ack, SERVER_ISN + 1);
 	assert_int_equal(sealed->from[CLIENT].wscale, 7);
@@ -71,13 +80,28 @@ static void a_sealed_flow_is_handed_over_with_its_numbers(void **state)
 	assert_int_equal(stats_get(h.stats, STAT_kernel_flows), 1);
 }
 
+static void one_that_ended_meanwhile_is_not(void **state)
+{
+	(void)state;
+	h_handshake();
+	flow_enter_state(h.table, h.last, FLOW_SEALING, h.now);
+	flow_enter_state(h.table, h.last, FLOW_SEALED, h.now);
+	h_data(CLIENT, 1, 1, "sealed");
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 7});
+	assert_int_equal(h.last->state, FLOW_CLOSED);
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN, .seq = 900000, .syn_options = true}); /* in its place */
+	flow_enter_state(h.table, h.last, FLOW_SEALED, h.now);
+	flow_offload_ready(h.table);
+	assert_int_equal(kernel.handed_over, 0);
+}
+
 static void a_watched_flow_is_not(void **state)
 {
 	(void)state;
 	h_handshake();
-	h_data(CLIENT, 1, 1, "EHLO x\r\n");
+	data(CLIENT, 1, 1, "EHLO x\r\n");
 	flow_enter_state(h.table, h.last, FLOW_SEALING, h.now);
-	h_data(CLIENT, 9, 1, "\x16");
+	data(CLIENT, 9, 1, "\x16");
 	assert_int_equal(kernel.handed_over, 0);
 	flow_enter_state(h.table, h.last, FLOW_CUT, h.now);
 }
@@ -108,7 +132,7 @@ static void a_fin_brings_it_back_for_good(void **state)
 	h_packet((struct seg){.from = CLIENT, .flags = PACKET_FIN | PACKET_ACK, .seq = 7, .ack = 101});
 	assert_int_equal(kernel_flows(), 0);
 	for (uint32_t i = 0; i < 200; i++)
-		h_data(SERVER, 101 + i, 8, "x");
+		data(SERVER, 101 + i, 8, "x");
 	assert_int_equal(kernel.handed_over, 1);
 	h_packet((struct seg){.from = SERVER, .flags = PACKET_FIN | PACKET_ACK, .seq = 301, .ack = 8});
 	h_packet((struct seg){.from = CLIENT, .flags = PACKET_ACK, .seq = 8, .ack = 302});
@@ -145,12 +169,12 @@ static void a_fin_that_has_passed_is_known_to_what_comes_up(void **state)
 {
 	(void)state;
 	seal();
-	passes(CLIENT, 16, 0);
+	passes(CLIENT, 10, 0);
 	ended(CLIENT);
 	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 17}); /* its FIN was at 17 */
 	assert_int_equal(h.last->state, FLOW_SEALED);
 	assert_true(h.last->side[CLIENT].fin_sent);
-	h_data(SERVER, 1, 18, "x");
+	data(SERVER, 1, 18, "x");
 	assert_int_equal(kernel.handed_over, 1); /* an end that was seen: it stays here */
 	assert_true(h.last->side[CLIENT].fin_acked);
 	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 18});
@@ -165,7 +189,7 @@ static void a_syn_brings_it_back_for_good(void **state)
 	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN, .seq = 900000, .syn_options = true});
 	assert_int_equal(kernel_flows(), 0);
 	for (uint32_t i = 0; i < 200; i++)
-		h_data(SERVER, 1 + i, 7, "x");
+		data(SERVER, 1 + i, 7, "x");
 	assert_int_equal(kernel.handed_over, 1);
 }
 
@@ -177,7 +201,7 @@ static void what_changes_nothing_lets_it_go_again(void **state)
 	h_packet((struct seg){.from = CLIENT, .flags = PACKET_SYN, .seq = 0, .syn_options = true});
 	assert_int_equal(kernel_flows(), 0);
 	for (uint32_t i = 0; i < 40; i++)
-		h_data(SERVER, 1 + i, 7, "x");
+		data(SERVER, 1 + i, 7, "x");
 	assert_int_equal(kernel.handed_over, 2);
 	assert_int_equal(kernel.place[0].sealed.from[SERVER].bytes, 0); /* what passed before is counted already */
 }
@@ -188,7 +212,7 @@ static void one_that_gave_way_is_handed_over_again(void **state)
 	seal();
 	kernel.place[0].used = false;
 	for (uint32_t i = 0; i < 40; i++)
-		h_data(SERVER, 1 + i, 7, "x");
+		data(SERVER, 1 + i, 7, "x");
 	assert_int_equal(stats_get(h.stats, STAT_kernel_evicted), 1);
 	assert_int_equal(kernel_flows(), 1);
 	assert_int_equal(h.last->bytes[SERVER], 40);
@@ -203,7 +227,7 @@ static void refused_it_passes_here(void **state)
 	flow_enter_state(h.table, h.last, FLOW_SEALED, h.now);
 	h.sent_count = 0;
 	for (uint32_t i = 0; i < 40; i++)
-		h_data(CLIENT, 1 + i, 1, "x");
+		data(CLIENT, 1 + i, 1, "x");
 	assert_int_equal(h.sent_count, 40);
 	assert_false(h.last->offloaded);
 }
@@ -236,8 +260,8 @@ static void what_passes_elsewhere_keeps_it_from_ageing(void **state)
 static void a_joined_flow_is_heard_elsewhere(void **state)
 {
 	(void)state;
-	h_data(CLIENT, 1, 1, "\x17\x03\x03");
-	h_data(CLIENT, 4, 1, "\x17\x03\x03");
+	data(CLIENT, 1, 1, "\x17\x03\x03");
+	data(CLIENT, 4, 1, "\x17\x03\x03");
 	assert_int_equal(kernel_flows(), 1);
 	passes(SERVER, 100, 3);
 	sweep_for(flow_limits_default.dialogue_timeout_us * 2);
@@ -273,7 +297,7 @@ static void with_port_25_at_both_ends_it_stays(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(a_sealed_flow_is_handed_over_with_its_numbers), TEST(a_watched_flow_is_not), TEST(a_reset_is_judged_by_what_has_passed),
+		TEST(a_sealed_flow_is_handed_over_with_its_numbers), TEST(one_that_ended_meanwhile_is_not), TEST(a_watched_flow_is_not), TEST(a_reset_is_judged_by_what_has_passed),
 		TEST(a_fin_brings_it_back_for_good), TEST(fins_that_have_passed_end_it_with_the_last_ack),
 		TEST(a_fin_that_has_passed_is_known_to_what_comes_up), TEST(a_syn_brings_it_back_for_good), TEST(what_changes_nothing_lets_it_go_again),
 		TEST(one_that_gave_way_is_handed_over_again), TEST(refused_it_passes_here), TEST(what_passes_elsewhere_keeps_it_from_ageing),
