@@ -297,7 +297,8 @@ static void with_port_25_at_both_ends_it_stays(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(a_sealed_flow_is_handed_over_with_its_numbers), TEST(one_that_ended_meanwhile_is_not), TEST(a_watched_flow_is_not), TEST(a_reset_is_judged_by_what_has_passed),
+		TEST(a_sealed_flow_is_handed_over_with_its_numbers),
+		TEST(one_that_ended_meanwhile_is_not), TEST(a_watched_flow_is_not), TEST(a_reset_is_judged_by_what_has_passed),
 		TEST(a_fin_brings_it_back_for_good), TEST(fins_that_have_passed_end_it_with_the_last_ack),
 		TEST(a_fin_that_has_passed_is_known_to_what_comes_up), TEST(a_syn_brings_it_back_for_good), TEST(what_changes_nothing_lets_it_go_again),
 		TEST(one_that_gave_way_is_handed_over_again), TEST(refused_it_passes_here), TEST(what_passes_elsewhere_keeps_it_from_ageing),
