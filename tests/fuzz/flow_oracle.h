@@ -203,7 +203,7 @@ static void gone(void *context, const struct flow *flow, enum side from, const s
 	MUST(flow->state == FLOW_CUT || (flow->state == FLOW_CLOSED && flow->taken));
 }
 
-/* Elsewhere nothing passes: what the tracker is told when it takes a flow back is what it handed over. */
+/* Elsewhere nothing passes but a FIN: what the tracker is told of the rest when it takes a flow back is what it handed over. */
 static bool offload(void *context, const struct flow *flow, const struct classifier_sealed *begin)
 {
 	struct conn *conn = conn_of(flow);
@@ -219,8 +219,12 @@ static bool offloaded(void *context, const struct flow *flow, bool take_back, st
 	(void)context;
 	(void)take_back;
 	*seen = conn->handed_over;
+	for (int s = 0; s < SIDES; s++) {
+		seen->from[s].fin = seen->from[s].next >> 4 & 1;
+		seen->from[s].next += seen->from[s].fin;
+	}
 	*idle_us = UINT64_MAX;
-	return conn->id == flow->id && !(seen->from[CLIENT].next & 8); /* else: it has given way to another */
+	return conn->id == flow->id && !(conn->handed_over.from[CLIENT].next & 8); /* else: it has given way to another */
 }
 
 /* ---- what leaves ---- */

@@ -36,7 +36,6 @@ static bool short_way(struct rte_mbuf *mbuf, const struct shape *s, const struct
 		return false;
 	const struct flow *flow = flow_of(s->port - FIRST_PORT);
 	MUST(flow && flow->state == FLOW_SEALED && !flow->taken && !(s->flags & (PACKET_SYN | PACKET_FIN | PACKET_RST)) && by_its_port(s, from));
-	check_table();
 	return true;
 }
 
@@ -58,9 +57,10 @@ static void give(struct shape *s)
 	else if (by_its_port(s, from))
 		offer(s);
 	f.given++;
-	if (f.bursts && short_way(mbuf, s, &packet, from))
-		return;
-	flow_packet(f.flows, mbuf, &packet, from, FLOW_HASH, f.now);
+	if (!f.bursts || !short_way(mbuf, s, &packet, from))
+		flow_packet(f.flows, mbuf, &packet, from, FLOW_HASH, f.now);
+	if (s->seq & 1) /* else more come in the same burst */
+		flow_offload_ready(f.flows);
 	check_table();
 }
 
