@@ -97,6 +97,16 @@ void flow_offload_packet(struct flow_table *table, struct flow *flow, uint8_t tc
 		flow_offload_sealed(table, flow);
 }
 
+/* What has been handed over is taken back before its name is used again. But a name that is left there lets a whole session
+ * pass unseen, so that is not only believed. */
+void flow_offload_stale(struct flow_table *table, const struct flow *flow)
+{
+	struct classifier_sealed seen;
+	uint64_t idle_us;
+	if (table->ops.offload && table->ops.offloaded(table->ops.context, flow, true, &seen, &idle_us))
+		stats_inc(table->stats, STAT_kernel_stale);
+}
+
 void flow_offload_forget(struct flow_table *table, const struct flow *flow)
 {
 	for (uint32_t i = table->ready_count; i-- > 0;)

@@ -119,6 +119,7 @@ void flow_offload_sealed(struct flow_table *table, struct flow *flow); /* it is,
 /* A packet of a flow in SEALED has come up: after this the numbers of the flow are right for it. */
 void flow_offload_packet(struct flow_table *table, struct flow *flow, uint8_t tcp_flags, uint32_t payload);
 void flow_offload_end(struct flow_table *table, struct flow *flow);
+void flow_offload_stale(struct flow_table *table, const struct flow *flow); /* it begins: nothing of it may pass elsewhere */
 void flow_offload_forget(struct flow_table *table, const struct flow *flow); /* it is no flow any more */
 /* Has something passed elsewhere since flow->seen_us, which it then moves? */
 bool flow_offload_alive(struct flow_table *table, struct flow *flow, uint64_t now_us);

@@ -149,6 +149,7 @@ static void handshake(struct flow_table *table, struct flow *flow, enum side sid
 		server->edge = packet->ack + packet->window;
 		client->edge += packet->seq + 1; /* of its SYN: nothing compares with an edge of nowhere */
 		flow_answered(table, flow);
+		flow_offload_stale(table, flow);
 		send_as_is(table, flow, SERVER, mbuf, packet);
 		return;
 	}

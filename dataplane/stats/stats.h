@@ -35,6 +35,7 @@
 	X(kernel_flows, "sealed flows handed to the kernel") \
 	X(kernel_packets, "packets that passed there, counted when the flow comes back") \
 	X(kernel_bytes, "... their payload bytes") \
+	X(kernel_stale, "names of sealed flows that were still there when a connection of that name began; should be 0") \
 	X(kernel_evicted, "sealed flows that gave way there to others: what passed since is not counted") \
 	X(flows_opened, "connections whose SYN was seen") \
 	X(flows_joined, "connections joined in the middle") \

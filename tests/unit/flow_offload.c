@@ -95,6 +95,23 @@ static void one_that_ended_meanwhile_is_not(void **state)
 	assert_int_equal(kernel.handed_over, 0);
 }
 
+/* Whatever left it there: the packets of a connection that begins would pass by it, unseen. */
+static void no_connection_begins_under_a_name_that_is_still_there(void **state)
+{
+	struct classifier_flow name;
+	struct classifier_sealed left = {.client_port_side = INSIDE};
+	(void)state;
+	seal();
+	name = kernel.place[0].flow;
+	h_packet((struct seg){.from = CLIENT, .flags = PACKET_RST, .seq = 7});
+	assert_int_equal(stats_get(h.stats, STAT_kernel_stale), 0);
+	kernel_offload(NULL, &name, &left);
+	h.established = 0;
+	h_handshake();
+	assert_int_equal(kernel_flows(), 0);
+	assert_int_equal(stats_get(h.stats, STAT_kernel_stale), 1);
+}
+
 static void a_watched_flow_is_not(void **state)
 {
 	(void)state;
@@ -298,6 +315,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_sealed_flow_is_handed_over_with_its_numbers),
+		TEST(no_connection_begins_under_a_name_that_is_still_there),
 		TEST(one_that_ended_meanwhile_is_not), TEST(a_watched_flow_is_not), TEST(a_reset_is_judged_by_what_has_passed),
 		TEST(a_fin_brings_it_back_for_good), TEST(fins_that_have_passed_end_it_with_the_last_ack),
 		TEST(a_fin_that_has_passed_is_known_to_what_comes_up), TEST(a_syn_brings_it_back_for_good), TEST(what_changes_nothing_lets_it_go_again),
