@@ -5,6 +5,7 @@ Several labs beside each other (tests/e2e/beside): each worker of pytest-xdist h
 """
 import os
 import pathlib
+import re
 import signal
 import sys
 
@@ -45,8 +46,10 @@ def pytest_runtest_makereport(item):
     lab = item.funcargs.get("lab") if hasattr(item, "funcargs") else None
     if report.failed and lab:
         appliance = lab.appliance
+        counted = appliance.run_program("waxseal", "counters", "--json", "--config", appliance.conf).stdout
         for what, text in (("waxseald", appliance.log_text()[-3000:]), ("waxseal-agent", appliance.agent_log_text()[-3000:]),
-                           ("the last sessions", "\n".join(map(str, appliance.events()[-5:])))):
+                           ("the last sessions", "\n".join(map(str, appliance.events()[-5:]))),
+                           ("counters", " ".join(f"{name}={n}" for name, n in re.findall(r'"(\w+)": (\d+)', counted) if n != "0"))):
             report.sections.append((what, text))
 
 
