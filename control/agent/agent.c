@@ -426,6 +426,15 @@ static void on_publish(struct ev_loop *loop, ev_timer *timer, int events)
 		publish(agent);
 }
 
+/* Not amid a transaction of which some rules have been read. */
+static void publish_when_read(struct agent *agent)
+{
+	if (watch_busy(agent->watch))
+		touch(agent);
+	else
+		publish(agent);
+}
+
 static void on_expiry(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct agent *agent = timer->data;
@@ -433,14 +442,14 @@ static void on_expiry(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	agent->force = true;
-	publish(agent);
+	publish_when_read(agent);
 }
 
 static void on_dns(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	(void)loop;
 	(void)events;
-	publish(timer->data);
+	publish_when_read(timer->data);
 }
 
 static void on_save_due(struct ev_loop *loop, ev_timer *timer, int events)
