@@ -151,7 +151,7 @@ struct flow_ops {
 	bool (*must_open)(void *context, const struct flow *flow);
 	/* The session is over (once a flow): count it, release flow->session. */
 	void (*closed)(void *context, struct flow *flow);
-	/* The packets of a sealed flow pass elsewhere from now on, but for SYN, FIN and RST. false: not now. NULL: there
+	/* The packets of a sealed flow pass elsewhere from now on, but for SYN, RST and what ends it. false: not now. NULL: there
 	 * is no such place. */
 	bool (*offload)(void *context, const struct flow *flow, const struct classifier_sealed *begin);
 	/* What has passed there so far, and for how long nothing did (UINT64_MAX: nothing ever). take_back: from now on
@@ -211,9 +211,9 @@ void flow_drain(struct flow_table *table, struct flow *flow);
 /* The headers of a side as it sends them; false before its first packet after the handshake. */
 const struct packet_template *flow_template(const struct flow *flow, enum side side);
 
-/* Payload bytes of both sides, with those that have passed elsewhere. */
 /* Hands over what has been sealed. Call when all packets of before have been sent: one that passes elsewhere would overtake. */
 void flow_offload_ready(struct flow_table *table);
+/* Payload bytes of both sides, with those that have passed elsewhere. */
 void flow_bytes(const struct flow_table *table, const struct flow *flow, uint64_t bytes[SIDES]);
 
 /* `hash` is the classifier's, of any packet of the flow. */

@@ -1,11 +1,11 @@
 /*
  * offload.c - sealed flows whose packets pass elsewhere: in the kernel, by the XDP program.
  *
- * Enters: a flow in SEALED. Leaves: the same, handed over with the numbers that the tracker stands at, once what came up
- * of it has been sent, and taken back with those that it would stand at. RST and SYN of it come up, a FIN that is not the next to come, and the last
- * ACK behind both FINs; each takes it back before it is looked at: what ends a flow, or could begin another one, is
- * judged here alone. Invariant: of a flow that is not SEALED, or that a SYN may be about to reopen, nothing passes
- * elsewhere.
+ * Enters: a flow in SEALED. Leaves: the same, handed over with the numbers that the tracker stands at, once what came
+ * up of it has been sent, and taken back with those that it would stand at. SYN and RST of it come up, a FIN that is not
+ * the next octet, and the last ACK behind both FINs. Each takes it back before it is looked at: what ends a flow, or
+ * could begin another one, is judged here alone. Invariant: of a flow that is not SEALED, or that a SYN may be about to
+ * reopen, nothing passes elsewhere.
  */
 #include "private.h"
 
