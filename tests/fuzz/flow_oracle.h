@@ -12,22 +12,13 @@
 #ifndef FUZZ_FLOW_ORACLE_H
 #define FUZZ_FLOW_ORACLE_H
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <rte_mbuf.h>
 
 #include "flow/private.h"
 #include "frame.h"
-
-#define MUST(condition)                                                                                                \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
+#include "must.h"
 
 enum { FLOW_HASH = 7, CONNS = 4, FIRST_PORT = 1000, STREAM_MAX = 8192, FRAMES = 255, OPERATIONS_MAX = 600, LOG_MAX = OPERATIONS_MAX * 4, FRAME_MAX = 2048 };
 

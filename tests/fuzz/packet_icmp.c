@@ -8,9 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "must.h"
 #include "packet/packet.h"
-
-#define MUST(x) do { if (!(x)) abort(); } while (0)
 
 static uint32_t get16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
 static uint32_t get32(const uint8_t *p) { return get16(p) << 16 | get16(p + 2); }

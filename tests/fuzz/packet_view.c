@@ -2,9 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "must.h"
 #include "packet/packet.h"
-
-#define MUST(x) do { if (!(x)) abort(); } while (0)
 
 static void check(struct packet *p, size_t len)
 {

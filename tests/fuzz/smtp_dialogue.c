@@ -8,10 +8,9 @@
  * line; what was let go passes entirely.
  */
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "must.h"
 #include "smtp/smtp.h"
 
 enum { STREAM_MAX = 1 << 16, EVENTS_MAX = 1 << 14 };
@@ -24,14 +23,6 @@ struct run {
 };
 static uint8_t stream[SIDES][STREAM_MAX];
 static size_t offered[SIDES];
-
-#define MUST(condition)                                                                                                \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
 
 static void invariants(struct run *run)
 {

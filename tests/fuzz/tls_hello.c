@@ -2,9 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "must.h"
 #include "tls/tls.h"
-
-#define MUST(x) do { if (!(x)) abort(); } while (0)
 
 struct result { enum tls_watch_event event; uint64_t approved[SIDES]; uint16_t version; };
 

@@ -21,13 +21,7 @@
 #include <strings.h>
 #include <sys/mman.h>
 
-#define MUST(condition)                                                                                                \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                \
-			abort();                                                                                       \
-		}                                                                                                      \
-	} while (0)
+#include "must.h"
 
 enum { OPERATIONS_MAX = 120 };
 enum kind { KIND_PHRASE, KIND_PHRASE_2, KIND_TEXT, KIND_SEGMENT, KIND_TIME, KIND_ICMP, KIND_ACK, KIND_TLS };
