@@ -11,7 +11,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "private.h"
 
@@ -36,18 +35,20 @@ void tls_chains_free(struct tls_chains *chains)
 	free(chains);
 }
 
-/* Of 1970; INT64_MIN for what is no time. */
+/* Of 1970; NULL: now. INT64_MIN for what is no time. */
 static int64_t seconds_of(const ASN1_TIME *at)
 {
-	struct tm tm;
-	return at && ASN1_TIME_to_tm(at, &tm) ? timegm(&tm) : INT64_MIN;
+	ASN1_TIME *epoch = ASN1_TIME_set(NULL, 0);
+	int days, seconds;
+	bool known = epoch && ASN1_TIME_diff(&days, &seconds, epoch, at);
+
+	ASN1_TIME_free(epoch);
+	return known ? days * (int64_t)86400 + seconds : INT64_MIN;
 }
 
 int64_t tls_now_s(void)
 {
-	ASN1_TIME *now = X509_gmtime_adj(NULL, 0);
-	int64_t seconds = seconds_of(now);
-	ASN1_TIME_free(now);
+	int64_t seconds = seconds_of(NULL);
 	return seconds == INT64_MIN ? INT64_MAX : seconds; /* without memory, past every end */
 }
 
