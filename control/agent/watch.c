@@ -94,6 +94,12 @@ static struct watch *answered(redisAsyncContext *ac, const redisReply *reply, co
 	return watch;
 }
 
+/* The key is there, and of another type than was asked for. */
+static bool is_wrong_type(const redisReply *reply)
+{
+	return reply && reply->type == REDIS_REPLY_ERROR && !strncmp(reply->str, "WRONGTYPE", 9);
+}
+
 /* ---- reading ---- */
 
 static void fetch_more(struct watch *watch);
@@ -131,7 +137,7 @@ static void on_generation(redisAsyncContext *ac, void *memory, void *data)
 
 	(void)data;
 	/* There, but no number: somebody's text, or of another type. Neither may stop the rules. */
-	bool wrong_type = reply && reply->type == REDIS_REPLY_ERROR && !strncmp(reply->str, "WRONGTYPE", 9);
+	bool wrong_type = is_wrong_type(reply);
 	if (!wrong_type && !answered(ac, reply, "GET of the generation"))
 		return;
 	if (ac != watch->line[COMMANDS])
@@ -208,8 +214,7 @@ static void on_hash(redisAsyncContext *ac, void *memory, void *data)
 	const redisReply *reply = memory;
 	struct watch *watch = ac->data;
 	char *key = data;
-
-	bool wrong_type = reply && reply->type == REDIS_REPLY_ERROR && !strncmp(reply->str, "WRONGTYPE", 9);
+	bool wrong_type = is_wrong_type(reply);
 
 	if (ac == watch->line[COMMANDS] && (wrong_type || answered(ac, reply, "HGETALL"))) {
 		watch->heard[COMMANDS] = ev_now(watch->loop);
