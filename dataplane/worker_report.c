@@ -41,19 +41,24 @@ void session_would(struct worker *worker, struct session *session, const struct 
 		session->flow->destination->reasons[decision.reason]++;
 }
 
+/* The answer to a STARTTLS of the client's own, in a session that stays in clear. */
+static enum policy_tls told_client(const struct smtp_dialogue *smtp)
+{
+	return smtp->starttls_refused ? FACT_TLS_REFUSED : FACT_TLS_NONE;
+}
+
 /* What a rule would have done with a recipient of a session in clear; RCPT_CLEAR: nothing. */
 static uint8_t would_do(struct worker *worker, struct session *session, const struct image_rule *rule, const char *domain)
 {
 	struct flow *flow = session->flow;
 	struct policy_facts facts = {.offered = session->smtp->capabilities & SMTP_CAP_STARTTLS, .stripped = session->stripped};
-	enum policy_tls told = session->smtp->starttls_refused ? FACT_TLS_REFUSED : FACT_TLS_NONE;
 	struct stats_destination *named = stats_destination(worker->stats, policy_string(worker->image, rule->name));
 	struct policy_decision decision;
 	uint8_t fate = RCPT_CLEAR;
 
 	if (!flow_inbound(flow)) {
 		struct policy_server server = policy_server_of(worker->image, flow->key.server, domain);
-		facts.tls = told;
+		facts.tls = told_client(session->smtp);
 		policy_facts_of_server(worker->image, rule, &server, &facts);
 	}
 	decision = policy_decide(rule, &facts, flow->hash);
@@ -163,7 +168,7 @@ static void watch_facts(const struct session *session, struct stats_facts *facts
 	} else if (session->smtp && session->smtp->hello_done && session->smtp->ehlo) {
 		facts->known = true;
 		facts->offered = session->smtp->capabilities & SMTP_CAP_STARTTLS;
-		facts->tls = session->smtp->starttls_refused ? FACT_TLS_REFUSED : FACT_TLS_NONE;
+		facts->tls = told_client(session->smtp);
 	}
 }
 
