@@ -214,8 +214,10 @@ static void keep_house(struct appliance *self)
 	while (!ended) {
 		folder_watch_wait(watch, HOUSEKEEPING_US);
 		write_events(self);
-		if (policy_swap_poll(self->swap))
+		if (policy_swap_poll(self->swap)) {
 			steer_again(self);
+			policy_swap_tell(self->swap);
+		}
 		time_t now = seconds();
 		if (now != watched)
 			fastpath_watch(self->fastpath);

@@ -32,7 +32,7 @@ static bool same_file(const struct stat *a, const struct stat *b)
 	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-static void note(struct policy_swap *swap)
+void policy_swap_tell(struct policy_swap *swap)
 {
 	const struct image_header *header = policy_image_header(swap->owned);
 	pthread_mutex_lock(&swap->lock);
@@ -65,7 +65,7 @@ struct policy_swap *policy_swap_new(const char *path, unsigned lcores, char *err
 		goto out;
 	}
 	atomic_store(&swap->current, swap->owned);
-	note(swap);
+	policy_swap_tell(swap);
 	return swap;
 no_memory:
 	snprintf(error, error_len, "%s: no memory for the policy image", path);
@@ -122,7 +122,6 @@ bool policy_swap_poll(struct policy_swap *swap)
 	atomic_store_explicit(&swap->current, image, memory_order_release);
 	rte_rcu_qsbr_synchronize(swap->rcu, RTE_QSBR_THRID_INVALID);
 	policy_image_close(old);
-	note(swap);
 	return true;
 }
 

@@ -26,10 +26,12 @@ void policy_swap_online(struct policy_swap *swap, unsigned lcore);
 const struct policy_image *policy_swap_current(struct policy_swap *swap, unsigned lcore);
 void policy_swap_offline(struct policy_swap *swap, unsigned lcore);
 
-/* Main thread: has the file changed? true when a new image is in force. */
+/* Main thread: has the file changed? true when the lcores go by a new image. What else follows from it (steering) is then to be
+ * done, and policy_swap_tell to be called: whoever sees its generation is to find all of it in force. */
 bool policy_swap_poll(struct policy_swap *swap);
+void policy_swap_tell(struct policy_swap *swap);
 const struct policy_image *policy_swap_image(const struct policy_swap *swap); /* main thread only */
-/* Any thread: of the image in force; and what was wrong with the last one refused ("" if nothing). */
+/* Any thread: of the image told last; and what was wrong with the last one refused ("" if nothing). */
 void policy_swap_status(struct policy_swap *swap, uint64_t *generation, uint64_t *compiled_at, uint64_t *refused, char *error, size_t error_len);
 
 #endif
